@@ -1,0 +1,268 @@
+"""``certify.yaml`` and ``fleet.yaml`` → frozen models. The models are the JSON Schema too (``certify schema``).
+
+A mistake is reported as ``file:line: what is wrong`` with the nearest right name. Nothing here reads anything but the
+file it is given.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct
+
+from certify.errors import ConfigError
+
+_DURATION = r"^[0-9]+(ms|s|m|h|d|w)$"
+_SIZE = r"^[0-9]+(KiB|MiB|GiB|B)$"
+_NAME = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
+Duration = Annotated[str, Meta(pattern=_DURATION, description="a number and ms, s, m, h, d or w", examples=["30d"])]
+Size = Annotated[str, Meta(pattern=_SIZE, description="a number and B, KiB, MiB or GiB", examples=["512MiB"])]
+Name = Annotated[str, Meta(pattern=_NAME, description="lower case letters, digits, '.', '_', '-'")]
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+T = TypeVar("T")
+
+
+class Model(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every model: frozen, and a field nobody knows is an error."""
+
+
+class ContainerPlatform(Model):
+    """How candidates are booted in containers."""
+
+    driver: str = "docker"
+    mode: Annotated[str, Meta(pattern="^(auto|init|service|idle)$")] = "auto"
+    memory: Size = "1GiB"
+    pids: Annotated[int, Meta(ge=16)] = 2048
+    network: Annotated[str, Meta(pattern="^(none|internal|bridge)$")] = "internal"
+    boot_timeout: Duration = "90s"
+    command_timeout: Duration = "60s"
+    output_limit: Size = "16MiB"
+    stop_timeout: Duration = "10s"
+
+
+class Platforms(Model):
+    """The platforms this project boots its candidates on, by name."""
+
+    container: ContainerPlatform = ContainerPlatform()
+
+
+class Trust(Model):
+    """Where the channel repository and the keys are."""
+
+    repository: str = ".certify/trust"
+    keys: str = ".certify/keys"
+
+
+class Requires(Model):
+    """What must have passed before a digest may stand on a channel."""
+
+    suites: list[str] = []
+    platforms: list[str] = []
+    checks: list[str] = []
+
+
+class Channel(Model):
+    """One channel and its gate."""
+
+    requires: Requires = Requires()
+    after: Name | None = None
+    approvals: Annotated[int, Meta(ge=1, le=1)] = 1
+    valid_for: Duration = "30d"
+    max_age: Duration = "7d"
+    allow_warned: bool = False
+
+
+def default_channels() -> dict[str, Channel]:
+    """What stands where no ``channels:`` is written: one channel that wants the baseline suite."""
+    return {"staging": Channel(requires=Requires(suites=["baseline"]))}
+
+
+class Config(Model):
+    """``certify.yaml``."""
+
+    version: Annotated[int, Meta(ge=1, le=1)] = 1
+    product: Name = "default"
+    suites: list[str] = msgspec.field(default_factory=lambda: ["baseline"])
+    platforms: Platforms = Platforms()
+    memory_budget: Size | None = None
+    settings: dict[str, dict[str, Any]] = {}
+    state: str = "sqlite:///.certify/certify.db"
+    evidence: str = ".certify/runs"
+    trust: Trust = Trust()
+    channels: dict[Name, Channel] = msgspec.field(default_factory=default_channels)
+
+
+class Health(Model):
+    """When an instance serves: HTTP status 200 to 399, ``successes`` times in a row."""
+
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    path: Annotated[str, Meta(pattern="^/")] = "/"
+    interval: Duration = "200ms"
+    timeout: Duration = "2s"
+    start_period: Duration = "30s"
+    successes: Annotated[int, Meta(ge=1)] = 3
+    soak: Duration = "1s"
+
+
+class Instance(Model):
+    """One member of a fleet. ``publish`` maps a port of this host's loopback to the one the image serves."""
+
+    name: Name
+    host: str | None = None
+    publish: dict[str, int] = {}
+
+
+class Fleet(Model):
+    """``fleet.yaml``."""
+
+    fleet: Name
+    instances: Annotated[list[Instance], Meta(min_length=1)]
+    version: Annotated[int, Meta(ge=1, le=1)] = 1
+    product: Name | None = None
+    driver: str = "docker"
+    health: Health = Health()
+    platform: ContainerPlatform = ContainerPlatform(network="bridge")
+
+
+def seconds(duration: str) -> float:
+    """``"30s"`` → 30.0. The models have checked the form already."""
+    match = re.fullmatch(r"([0-9]+)(\w+)", duration)
+    if match is None or match[2] not in _SECONDS:
+        raise ConfigError(f"{duration!r} is no duration", "write a number and ms, s, m, h, d or w, e.g. 30s")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def size_bytes(size: str) -> int:
+    """``"1GiB"`` → 1073741824. The models have checked the form already."""
+    match = re.fullmatch(r"([0-9]+)(\w+)", size)
+    if match is None or match[2] not in _BYTES:
+        raise ConfigError(f"{size!r} is no size", "write a number and B, KiB, MiB or GiB, e.g. 512MiB")
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def load_config(path: Path | None) -> Config:
+    """Read ``certify.yaml``; without a path the one in the current directory, if there is one, else the defaults."""
+    if path is None:
+        path = Path("certify.yaml")
+        if not path.exists():
+            return Config()
+    config = load(path, Config)
+    for name, channel in config.channels.items():
+        if channel.after is not None and channel.after not in config.channels:
+            near = get_close_matches(channel.after, config.channels, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"channels: {', '.join(config.channels)}"
+            raise ConfigError(f"{path}: channels.{name}.after: no channel {channel.after!r}", hint)
+    return config
+
+
+def load_fleet(path: Path) -> Fleet:
+    """Read ``fleet.yaml``. Raises ConfigError, also for two instances that share a name or a published port."""
+    fleet = load(path, Fleet)
+    names = [instance.name for instance in fleet.instances]
+    taken = [f"{i.host or 'local'}:{port}" for i in fleet.instances for port in i.publish]
+    for what, values in (("name", names), ("published port", taken)):
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ConfigError(f"{path}: two instances share the {what} {twice[0]!r}", "give each its own")
+    if any(not port.isdigit() or not 0 < int(port) < 65536 for i in fleet.instances for port in i.publish):
+        raise ConfigError(f"{path}: publish: keys are host ports", "write e.g. publish: {8081: 8080}")
+    return fleet
+
+
+def load(path: Path, model: type[T]) -> T:
+    """Read one YAML file into ``model``. Raises ConfigError with file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", "name the file, or write one with `certify init`") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text", "save it as UTF-8") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}", "check the indentation") from None
+    data = _string_keys({} if data is None else data)
+    try:
+        return msgspec.convert(data, model)
+    except msgspec.ValidationError as error:
+        raise _explain(error, path, tree, data, model) from None
+
+
+def schema(model: type[Any] = Config) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a model."""
+    document = msgspec.json.schema(model)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": model.__name__, **document}
+
+
+def _string_keys(value: Any) -> Any:
+    """YAML keys may be numbers (``8081: 8080``); the models' are strings, as in JSON."""
+    if isinstance(value, dict):
+        return {str(k): _string_keys(v) for k, v in value.items()}
+    return [_string_keys(item) for item in value] if isinstance(value, list) else value
+
+
+def _explain(error: msgspec.ValidationError, path: Path, tree: Any, data: Any, model: type[Any]) -> ConfigError:
+    """msgspec's ``what - at `$.a.b[0]` `` → ``file:line: a.b.0: what`` and a hint."""
+    text, _, where = str(error).partition(" - at `")
+    steps = re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", where.rstrip("`"))
+    unknown = re.search(r"unknown field `([^`]*)`", text)
+    keys = [key or index for key, index in steps] + ([unknown[1]] if unknown else [])
+    keys = _name_entries(data, keys, model)
+    line = _line(tree, keys)
+    dotted = ".".join(keys) or "the file"
+    if unknown is None:
+        return ConfigError(f"{path}:{line}: {dotted}: {text[0].lower()}{text[1:]}", "see `certify schema`")
+    known = sorted(_field_names(model))
+    near = get_close_matches(unknown[1], known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else "see `certify schema` for what is known there"
+    return ConfigError(f"{path}:{line}: {dotted}: no such setting", hint)
+
+
+def _name_entries(data: Any, keys: list[str], model: type[Any]) -> list[str]:
+    """msgspec says ``...`` for "some entry of this mapping": find which, by leaving the others out one at a time."""
+    if "..." not in keys or not isinstance(data, dict):
+        return keys
+    before, after = keys[: keys.index("...")], keys[keys.index("...") + 1 :]
+    parent = data
+    for key in before:
+        if not isinstance(parent, dict):
+            return keys
+        parent = parent[key]
+    for name, value in parent.items():
+        narrowed = {name: value}
+        for key in reversed(before):
+            narrowed = {key: narrowed}
+        try:
+            msgspec.convert({**data, **narrowed}, model)
+        except msgspec.ValidationError:
+            return [*before, str(name), *after]
+    return keys
+
+
+def _line(node: Any, keys: list[str]) -> int:
+    """Line of the deepest node that ``keys`` lead to."""
+    line = node.start_mark.line + 1 if node is not None else 1
+    for key in keys:
+        if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
+            node = node.value[int(key)]
+            line = node.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if key == k.value]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+    return int(line)
+
+
+def _field_names(model: type[Any]) -> set[str]:
+    """Every setting's name below ``model``, for near-miss hints."""
+    definitions = msgspec.json.schema(model).get("$defs", {})
+    return {name for definition in definitions.values() for name in definition.get("properties", {})}

@@ -1,0 +1,85 @@
+"""What a plugin can give certify, and how certify finds plugins: entry points of the group ``certify``.
+
+Built-in plugins register the same way. A plugin is a module; it implements any of :class:`Hooks` with ``@hookimpl``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import pluggy
+
+if TYPE_CHECKING:
+    from certify.config import Config
+    from certify.deploy.driver import DeployDriver
+    from certify.images.candidate import Transport
+    from certify.nodes.platform import Platform
+
+hookspec = pluggy.HookspecMarker("certify")
+hookimpl = pluggy.HookimplMarker("certify")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of ``certify doctor``: ``ok``, ``warning`` or ``problem``; ``remedy`` is the command that fixes it."""
+
+    subject: str
+    status: str
+    detail: str
+    remedy: str = ""
+
+
+class Hooks:
+    """The hook specifications."""
+
+    @hookspec
+    def certify_transports(self) -> Iterable[Transport]:  # type: ignore[empty-body]
+        """Transports that open references, beside the built-in file ones."""
+
+    @hookspec
+    def certify_platforms(self, config: Config) -> Iterable[Platform]:  # type: ignore[empty-body]
+        """Platforms that boot candidates."""
+
+    @hookspec
+    def certify_deploy_drivers(self) -> Iterable[DeployDriver]:  # type: ignore[empty-body]
+        """Drivers that replace the instances of a fleet."""
+
+    @hookspec
+    def certify_doctor(self, config: Config) -> Iterable[Finding]:  # type: ignore[empty-body]
+        """What works on this machine, what does not, and the command that fixes it."""
+
+    @hookspec
+    def certify_gc(self, is_alive: Callable[[str], bool], dry_run: bool) -> Iterable[str]:  # type: ignore[empty-body]
+        """Remove what runs that are not ``is_alive(run_id)`` left behind. Returns a line for each thing removed."""
+
+
+class Plugins:
+    """The installed plugins. Make one per process, at the edge, and pass it on."""
+
+    def __init__(self, extra: Iterable[Any] = ()) -> None:
+        self._manager = pluggy.PluginManager("certify")
+        self._manager.add_hookspecs(Hooks)
+        self._manager.load_setuptools_entrypoints("certify")
+        for plugin in extra:
+            self._manager.register(plugin)
+
+    def _all(self, name: str, **arguments: Any) -> list[Any]:
+        answers = getattr(self._manager.hook, name)(**arguments)
+        return [item for answer in reversed(answers) for item in answer]
+
+    def transports(self) -> list[Transport]:
+        return cast("list[Transport]", self._all("certify_transports"))
+
+    def platforms(self, config: Config) -> list[Platform]:
+        return cast("list[Platform]", self._all("certify_platforms", config=config))
+
+    def deploy_drivers(self) -> list[DeployDriver]:
+        return cast("list[DeployDriver]", self._all("certify_deploy_drivers"))
+
+    def doctor(self, config: Config) -> list[Finding]:
+        return cast("list[Finding]", self._all("certify_doctor", config=config))
+
+    def gc(self, is_alive: Callable[[str], bool], dry_run: bool) -> list[str]:
+        return cast("list[str]", self._all("certify_gc", is_alive=is_alive, dry_run=dry_run))

@@ -1,0 +1,126 @@
+"""A node: one booted candidate, to run commands on, read files from, restart and watch."""
+
+from __future__ import annotations
+
+import shlex
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from certify.errors import NodeLost, ShellUnavailable, StrictMismatch
+from certify.images.candidate import Candidate
+from certify.nodes.facts import Facts, gather
+from certify.nodes.platform import Machine, MachineFacts, NodeSpec
+from certify.nodes.shell import Result, Shell
+
+_TRANSCRIPT = 200
+
+
+@dataclass(frozen=True)
+class ShellSettings:
+    """Limits of a node's shells: seconds per command, bytes per stream; ``strict`` runs each command both ways."""
+
+    timeout: float = 60.0
+    limit: int = 16 * 1024**2
+    strict: bool = False
+
+
+class Node:
+    """One booted candidate. Made by the run; suite authors get it as the ``node`` fixture.
+
+    Attributes:
+        candidate: the image it was booted from.
+        name: unique in the run, used for its evidence folder.
+        machine: how its driver sees it.
+    """
+
+    def __init__(self, machine: Machine, candidate: Candidate, spec: NodeSpec, settings: ShellSettings) -> None:
+        self.machine = machine
+        self.candidate = candidate
+        self.name = spec.node_id
+        self._settings = settings
+        self._shell = self.open_shell()
+        self._facts: Facts | None = None
+        self._lock = threading.Lock()
+        self.transcript: deque[Result] = deque(maxlen=_TRANSCRIPT)
+        self.changes = 0
+
+    @property
+    def how(self) -> MachineFacts:
+        """How it was booted: platform, driver, cold or restored, the driver's details."""
+        return self.machine.facts
+
+    def run(self, command: str, *, timeout: float | None = None) -> Result:
+        """Run a POSIX shell command line and return its :class:`Result`; a status other than 0 is no error.
+
+        ``timeout`` in seconds. Raises CommandTimeout, OutputLimit, or NodeLost when the node is gone.
+        """
+        self.changes += 1
+        return self.run_many([command], timeout=timeout)[0]
+
+    def run_many(self, commands: Sequence[str], *, timeout: float | None = None) -> list[Result]:
+        """Run commands in one round trip. Each is framed on its own; errors as :meth:`run`."""
+        try:
+            results = self._shell.run_many(commands, timeout)
+        except ShellUnavailable as error:
+            raise self._lost(error) from None
+        self.transcript.extend(results)
+        if self._settings.strict:
+            for result in results:
+                self._compare(result)
+        return results
+
+    def read(self, path: str) -> bytes:
+        """The bytes of a file. Raises FileNotFoundError when it cannot be read."""
+        result = self.run_many([f"cat -- {shlex.quote(path)}"])[0]
+        if not result.ok:
+            raise FileNotFoundError(f"{path} on {self.name}: {result.stderr.decode('utf-8', 'replace').strip()}")
+        return result.stdout
+
+    def open_shell(self) -> Shell:
+        """One more shell, for checks that run commands side by side. Close it after use."""
+        return Shell(self.machine.open_channel, timeout=self._settings.timeout, limit=self._settings.limit)
+
+    @property
+    def facts(self) -> Facts:
+        """The node's facts, gathered once and again after a restart."""
+        with self._lock:
+            if self._facts is None:
+                self._facts = gather(self.run_many)
+            return self._facts
+
+    @property
+    def boot_id(self) -> str:
+        """The kernel's boot id; a container shows its host's."""
+        return self.run_many(["cat /proc/sys/kernel/random/boot_id"])[0].text
+
+    def console(self) -> bytes:
+        """Everything process 1 has said so far."""
+        return self.machine.console()
+
+    def reboot(self) -> None:
+        """Restart in an orderly way and wait until ready. Raises NodeLost when it does not come back."""
+        self._shell.close()
+        self.machine.restart()
+        self.changes += 1
+        with self._lock:
+            self._facts = None
+
+    def remove(self) -> None:
+        """Take the node away. Safe to repeat."""
+        self._shell.close()
+        self.machine.remove()
+
+    def _lost(self, error: ShellUnavailable) -> NodeLost:
+        reason = self.machine.why_dead()
+        return NodeLost(f"{self.name}: {reason or error.message}", "its console log is in the evidence")
+
+    def _compare(self, result: Result) -> None:
+        status, stdout, stderr = self.machine.run_apart(result.command, self._settings.timeout)
+        if (status, stdout, stderr) != (result.status, result.stdout, result.stderr):
+            raise StrictMismatch(
+                f"over the shell {result.command!r} gave status {result.status} and {result.stdout[:80]!r}, "
+                f"in a process of its own {status} and {stdout[:80]!r}",
+                "the command is not repeatable, or the shell changes it; run it without strict mode and report this",
+            )

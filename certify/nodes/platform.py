@@ -1,0 +1,103 @@
+"""What a platform driver gives certify: somewhere to boot a candidate, and the booted machine.
+
+These are the seams that containers, VMs and metal share. A driver knows its SDK; nothing above it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from certify.images.candidate import Candidate, ImageSource
+
+#: Told what is being waited for, in a few words ("loading image", "booting").
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """Which node to boot: the run it belongs to and its name in that run."""
+
+    run_id: str
+    node_id: str
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """What evidence keeps of how a machine was booted. ``details`` are the driver's own words."""
+
+    platform: str
+    driver: str
+    boot: str = "cold"
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Channel(Protocol):
+    """A byte stream to one command interpreter on the machine, its two outputs apart."""
+
+    def send(self, data: bytes) -> None:
+        """Write all of ``data``. Raises ShellUnavailable when the other side is gone."""
+        ...
+
+    def receive(self, timeout: float) -> tuple[int, bytes] | None:
+        """The next piece as (1 or 2, bytes); None after ``timeout`` seconds of silence. Raises ShellUnavailable."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Machine(Protocol):
+    """One booted candidate as its driver sees it."""
+
+    facts: MachineFacts
+
+    def open_channel(self) -> Channel:
+        """A new command interpreter (POSIX ``sh``) on the machine. Raises ShellUnavailable."""
+        ...
+
+    def run_apart(self, command: str, timeout: float) -> tuple[int, bytes, bytes]:
+        """Run ``command`` in a process of its own, not over a channel: for strict mode. Status, stdout, stderr."""
+        ...
+
+    def console(self) -> bytes:
+        """Everything process 1 and the kernel have said, within a cap."""
+        ...
+
+    def why_dead(self) -> str | None:
+        """None while the machine runs, else the reason in a few words. Raises EngineUnavailable."""
+        ...
+
+    def restart(self) -> None:
+        """Stop and start in an orderly way, and wait until ready. Raises NodeLost."""
+        ...
+
+    def remove(self) -> None:
+        """Take the machine and everything made for it away. Safe to repeat."""
+        ...
+
+
+class Platform(Protocol):
+    """Boots candidates of some kinds. One object serves one run; its methods may be called from several threads."""
+
+    name: str
+    driver: str
+
+    def why_not(self, candidate: Candidate) -> str | None:
+        """None if this platform boots such candidates, else the reason."""
+        ...
+
+    def offers(self, candidate: Candidate) -> frozenset[str]:
+        """What checks may need (``systemd``, ``network``, ``reboot`` …) as far as it is known before booting."""
+        ...
+
+    def memory_needed(self, candidate: Candidate) -> int:
+        """Bytes one node may use; what the run's memory budget is counted in."""
+        ...
+
+    def boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> Machine:
+        """Boot and wait until ready. Whatever it leaves half made on failure it removes.
+
+        Raises BootFailed, EngineUnavailable, or ImageError for bytes that turn out wrong.
+        """
+        ...

@@ -1,0 +1,52 @@
+"""Containers on a docker engine: the ``docker-daemon:`` transport, the ``container`` platform, a deploy driver.
+
+The docker SDK is imported when something is used, not when certify starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from certify.hooks import Finding, hookimpl
+
+if TYPE_CHECKING:
+    from certify.config import Config
+    from certify.deploy.driver import DeployDriver
+    from certify.images.candidate import Transport
+    from certify.nodes.platform import Platform
+
+
+@hookimpl
+def certify_transports() -> Iterable[Transport]:
+    from certify_docker.transport import DaemonTransport
+
+    return [DaemonTransport()]
+
+
+@hookimpl
+def certify_platforms(config: Config) -> Iterable[Platform]:
+    from certify_docker.platform import DockerPlatform
+
+    return [DockerPlatform(config.platforms.container)]
+
+
+@hookimpl
+def certify_deploy_drivers() -> Iterable[DeployDriver]:
+    from certify_docker.deploy import DockerDeployDriver
+
+    return [DockerDeployDriver()]
+
+
+@hookimpl
+def certify_doctor(config: Config) -> Iterable[Finding]:
+    from certify_docker.doctor import examine
+
+    return examine(config)
+
+
+@hookimpl
+def certify_gc(is_alive: Callable[[str], bool], dry_run: bool) -> Iterable[str]:
+    from certify_docker.cleanup import collect
+
+    return collect(is_alive, dry_run)

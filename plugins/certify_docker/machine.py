@@ -1,0 +1,104 @@
+"""A booted container: implements :class:`certify.nodes.platform.Machine`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from certify.config import ContainerPlatform, seconds
+from certify.errors import BootFailed, NodeLost
+from certify.nodes.platform import MachineFacts
+from certify_docker.boot_mode import TOOLS
+from certify_docker.channel import ExecChannel
+from certify_docker.engine import translated
+from certify_docker.readiness import wait_ready
+
+_CONSOLE_CAP = 4 * 1024**2
+
+
+class DockerMachine:
+    """One container. ``lent_shell`` says that the shell comes from the helper volume."""
+
+    def __init__(
+        self, client: Any, container: str, facts: MachineFacts, settings: ContainerPlatform, *, lent_shell: bool
+    ) -> None:
+        self.facts = facts
+        self.container = container
+        self._client = client
+        self._settings = settings
+        self._argv = [f"{TOOLS}/busybox", "sh"] if lent_shell else ["/bin/sh"]
+        self._environment = self._path() if lent_shell else []
+
+    def _path(self) -> list[str]:
+        with translated():
+            env = self._client.api.inspect_container(self.container)["Config"].get("Env") or []
+        path = next((x[5:] for x in env if x.startswith("PATH=")), "/usr/sbin:/usr/bin:/sbin:/bin")
+        return [f"PATH={path}:{TOOLS}/bin"]
+
+    def open_channel(self) -> ExecChannel:
+        return ExecChannel(self._client.api, self.container, self._argv, self._environment)
+
+    def run_apart(self, command: str, timeout: float) -> tuple[int, bytes, bytes]:
+        del timeout  # bounded by the client's own
+        with translated():
+            created = self._client.api.exec_create(
+                self.container, [*self._argv, "-c", command], user="0", environment=self._environment
+            )
+            stdout, stderr = self._client.api.exec_start(created["Id"], demux=True)
+            status = self._client.api.exec_inspect(created["Id"])["ExitCode"]
+        return status, stdout or b"", stderr or b""
+
+    def console(self) -> bytes:
+        kept = bytearray()
+        with translated():
+            for piece in self._client.api.logs(self.container, stream=True, follow=False):
+                kept += piece
+                if len(kept) > _CONSOLE_CAP:
+                    break
+        return bytes(kept[:_CONSOLE_CAP])
+
+    def state(self) -> dict[str, Any]:
+        """The engine's ``State`` of the container. Raises NodeLost when it is gone."""
+        with translated(NodeLost):
+            state: dict[str, Any] = self._client.api.inspect_container(self.container)["State"]
+            return state
+
+    def why_dead(self) -> str | None:
+        try:
+            state = self.state()
+        except NodeLost:
+            return "its container was removed"
+        if state["Running"]:
+            return None
+        cause = "out of memory, " if state.get("OOMKilled") else ""
+        return f"its process 1 has ended ({cause}exit code {state['ExitCode']})"
+
+    def restart(self) -> None:
+        try:
+            with translated():
+                self._client.api.restart(self.container, timeout=int(seconds(self._settings.stop_timeout)))
+            self.wait_ready()
+        except BootFailed as error:
+            raise NodeLost(f"it did not come back from a restart: {error.message}", error.hint) from None
+
+    def wait_ready(self) -> float:
+        """Wait until the container is ready in its mode's sense. Returns seconds. Raises BootFailed."""
+        started = time.monotonic()
+        mode = self.facts.details["mode"]
+        with translated(BootFailed):
+            config = self._client.api.inspect_container(self.container)["Config"]
+        wait_ready(self, mode, config, started + seconds(self._settings.boot_timeout))
+        return time.monotonic() - started
+
+    def remove(self) -> None:
+        remove_container(self._client, self.container)
+
+
+def remove_container(client: Any, container: str) -> bool:
+    """Remove a container and its anonymous volumes; False when it was gone already."""
+    try:
+        with translated():
+            client.api.remove_container(container, force=True, v=True)
+        return True
+    except NodeLost:
+        return False

@@ -1,0 +1,163 @@
+"""The ``container`` platform on a docker engine: implements :class:`certify.nodes.platform.Platform`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from certify.config import ContainerPlatform, size_bytes
+from certify.errors import BootFailed, NodeLost
+from certify.images.candidate import Candidate, ImageSource, require_platform
+from certify.nodes.owner import this_process
+from certify.nodes.platform import MachineFacts, NodeSpec, Progress
+from certify_docker.boot_mode import TOOLS, BootPlan, mode_of, plan
+from certify_docker.busybox import archive
+from certify_docker.engine import NODE_LABEL, OWNER_LABEL, RUN_LABEL, connect, translated
+from certify_docker.load import ensure_image
+from certify_docker.machine import DockerMachine, remove_container
+
+_GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+class DockerPlatform:
+    """Boots OCI candidates as containers. One per run; boots may run side by side."""
+
+    name = "container"
+    driver = "docker"
+
+    def __init__(self, settings: ContainerPlatform, host: str | None = None) -> None:
+        self._settings = settings
+        self._host = host
+        self._lock = threading.Lock()
+        self._networks: dict[str, str] = {}
+
+    @cached_property
+    def _client(self) -> Any:
+        return connect(self._host)
+
+    @cached_property
+    def _engine(self) -> dict[str, Any]:
+        with translated():
+            info: dict[str, Any] = self._client.info()
+            return info
+
+    def why_not(self, candidate: Candidate) -> str | None:
+        return None if candidate.kind == "oci" else "the container platform boots OCI images"
+
+    def offers(self, candidate: Candidate) -> frozenset[str]:
+        offers = {"reboot"} if self._settings.mode != "idle" else set()
+        if mode_of(candidate, self._settings) == "init":
+            offers.add("systemd")
+        if mode_of(candidate, self._settings) == "service":
+            offers.add("service")
+        if self._settings.network == "bridge":
+            offers.add("network")
+        return frozenset(offers)
+
+    def memory_needed(self, candidate: Candidate) -> int:
+        del candidate
+        return size_bytes(self._settings.memory)
+
+    def boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> DockerMachine:
+        candidate = source.candidate
+        with self._lock:  # several nodes of one candidate load it once
+            progress("preparing image")
+            require_platform(candidate, _GO_NAMES.get(self._engine["Architecture"], self._engine["Architecture"]))
+            ensure_image(self._client, source, progress)
+        boot_plan = plan(candidate, self._settings, cgroup_version=str(self._engine.get("CgroupVersion", "1")))
+        progress(f"booting ({boot_plan.mode})")
+        container, lent_shell = self._create(candidate, boot_plan, spec)
+        try:
+            return self._start(container, boot_plan, lent_shell)
+        except BaseException:
+            remove_container(self._client, container)
+            raise
+
+    def close(self, run_id: str) -> None:
+        """Remove the run's network. Safe to repeat."""
+        network = self._networks.pop(run_id, None)
+        if network is not None:
+            with translated():
+                self._client.api.remove_network(network)
+
+    def _start(self, container: str, boot_plan: BootPlan, lent_shell: bool) -> DockerMachine:
+        started = time.monotonic()
+        with translated(BootFailed):
+            self._client.api.start(container)
+        details = {
+            "mode": boot_plan.mode,
+            "container": container,
+            "engine": self._engine["ServerVersion"],
+            "storage": self._engine["Driver"],
+            "kernel": self._engine["KernelVersion"],
+            "cgroup": self._engine.get("CgroupVersion", "1"),
+            "network": self._settings.network,
+            "memory": self._settings.memory,
+            "shell": "busybox from outside" if lent_shell else "the image's /bin/sh",
+        }
+        facts = MachineFacts(self.name, self.driver, "cold", details)
+        machine = DockerMachine(self._client, container, facts, self._settings, lent_shell=lent_shell)
+        machine.wait_ready()
+        details["ready_seconds"] = round(time.monotonic() - started, 3)
+        return machine
+
+    def _create(self, candidate: Candidate, boot_plan: BootPlan, spec: NodeSpec) -> tuple[str, bool]:
+        """Create the container, not started. With the helper volume when the image cannot do without."""
+        with_tools = boot_plan.mode == "idle"
+        container = self._create_once(candidate, boot_plan, spec, with_tools)
+        lent_shell = not self._has_shell(container)
+        if lent_shell and not with_tools:
+            remove_container(self._client, container)
+            container, with_tools = self._create_once(candidate, boot_plan, spec, True), True
+        if with_tools:
+            try:
+                with translated():
+                    self._client.api.put_archive(container, TOOLS, archive(candidate.architecture))
+            except BaseException:
+                remove_container(self._client, container)
+                raise
+        return container, lent_shell
+
+    def _create_once(self, candidate: Candidate, boot_plan: BootPlan, spec: NodeSpec, with_tools: bool) -> str:
+        api = self._client.api
+        arguments = dict(boot_plan.create)
+        if with_tools:
+            arguments["volumes"] = [TOOLS]
+        with translated(BootFailed):
+            created = api.create_container(
+                candidate.config_digest,
+                name=f"certify-{spec.run_id}-{spec.node_id}",
+                hostname=spec.node_id[:63].strip("-."),
+                labels={RUN_LABEL: spec.run_id, NODE_LABEL: spec.node_id, OWNER_LABEL: this_process()},
+                host_config=api.create_host_config(network_mode=self._network(spec.run_id), **boot_plan.host),
+                **arguments,
+            )
+        return str(created["Id"])
+
+    def _has_shell(self, container: str) -> bool:
+        try:
+            with translated(NodeLost):
+                stream, _ = self._client.api.get_archive(container, "/bin/sh")
+                _close(stream)
+            return True
+        except NodeLost:
+            return False
+
+    def _network(self, run_id: str) -> str:
+        if self._settings.network != "internal":
+            return self._settings.network
+        with self._lock:
+            if run_id not in self._networks:
+                labels = {RUN_LABEL: run_id, OWNER_LABEL: this_process()}
+                with translated():
+                    made = self._client.api.create_network(f"certify-{run_id}", internal=True, labels=labels)
+                self._networks[run_id] = made["Id"]
+            return self._networks[run_id]
+
+
+def _close(stream: Iterator[bytes]) -> None:
+    for _ in stream:
+        return

@@ -1,0 +1,74 @@
+"""When a container counts as booted, by mode.
+
+``init``: systemd says that its boot is over (``systemctl is-system-running --wait``, an event). ``service``: healthy by
+its own HEALTHCHECK, else every declared TCP port listens. ``idle``: a shell answers.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from certify.errors import BootFailed, ShellUnavailable
+from certify.nodes.facts import parse_sockets
+from certify.nodes.shell import Shell
+
+if TYPE_CHECKING:
+    from certify_docker.machine import DockerMachine
+
+_POLL = 0.05
+_LISTENING = "for f in tcp tcp6; do [ -r /proc/net/$f ] && while read -r l; do echo $f $l; done </proc/net/$f; done"
+
+
+def wait_ready(machine: DockerMachine, mode: str, config: dict[str, Any], deadline: float) -> None:
+    """Return when ready. Raises BootFailed when process 1 ends or the deadline (monotonic clock) passes."""
+    shell = Shell(machine.open_channel, timeout=max(1.0, deadline - time.monotonic()))
+    asked = {"init": _init_ready, "service": _service_ready}.get(mode, _shell_answers)
+    waiting_for = "its first answer"
+    try:
+        while time.monotonic() < deadline:
+            try:
+                waiting_for = asked(machine, shell, config)
+                if not waiting_for:
+                    return
+            except ShellUnavailable as error:
+                waiting_for = f"a shell ({error.message})"
+            reason = machine.why_dead()
+            if reason:
+                raise BootFailed(f"{reason} while booting; last words: {last_words(machine)}", "try it with `docker run`")
+            time.sleep(_POLL)
+    finally:
+        shell.close()
+    raise BootFailed(
+        f"not ready in time: still waiting for {waiting_for}; last words: {last_words(machine)}",
+        "see its console log in the evidence; boot_timeout in certify.yaml gives it more time",
+    )
+
+
+def _shell_answers(machine: DockerMachine, shell: Shell, config: dict[str, Any]) -> str:
+    del machine, config
+    return "" if shell.run("true").ok else "a working shell"
+
+
+def _init_ready(machine: DockerMachine, shell: Shell, config: dict[str, Any]) -> str:
+    del machine, config
+    answer = shell.run("command -v systemctl >/dev/null || { echo none; exit; }; systemctl is-system-running --wait")
+    state = answer.text.strip()
+    return "" if state in ("running", "degraded", "maintenance", "none") else f"systemd (state {state or 'unknown'})"
+
+
+def _service_ready(machine: DockerMachine, shell: Shell, config: dict[str, Any]) -> str:
+    if (config.get("Healthcheck") or {}).get("Test", ["NONE"])[0] != "NONE":
+        status = (machine.state().get("Health") or {}).get("Status")
+        return "" if status == "healthy" else f"its HEALTHCHECK (status {status})"
+    declared = {int(port.split("/")[0]) for port in config.get("ExposedPorts") or () if port.endswith("/tcp")}
+    open_now = {s.port for s in parse_sockets(shell.run(_LISTENING).text)}
+    missing = sorted(declared - open_now)
+    return f"port {missing[0]}/tcp to listen" if missing else ""
+
+
+def last_words(machine: DockerMachine) -> str:
+    """The end of the console, on one line, printable."""
+    text = machine.console()[-600:].decode("utf-8", "replace")
+    line = " | ".join(part.strip() for part in text.splitlines() if part.strip())
+    return "".join(c if c.isprintable() else "?" for c in line)[-300:] or "none"

@@ -1,0 +1,101 @@
+"""``docker-daemon:``: images in a docker engine.
+
+The engine's image ID is the digest of the config bytes, and the identity; a manifest digest exists in an engine only for
+images that were pulled or pushed, and is kept beside it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from certify.errors import ImageNotFound
+from certify.images.candidate import Candidate, ImageConfig, ImageSource, Layer
+from certify.images.formats import DockerArchiveTransport
+from certify.images.reference import Reference
+from certify_docker.engine import connect, translated
+
+
+class DaemonSource(ImageSource):
+    """An image in an engine. Its bytes are exported only when somebody asks for them."""
+
+    def __init__(self, client: Any, candidate: Candidate) -> None:
+        self.candidate = candidate
+        self._client = client
+
+    @cached_property
+    def _exported(self) -> ImageSource:
+        self._directory = tempfile.TemporaryDirectory(prefix="certify-export-")
+        path = Path(self._directory.name) / "image.tar"
+        with translated(ImageNotFound), path.open("wb") as file:
+            for piece in self._client.api.get_image(self.candidate.config_digest):
+                file.write(piece)
+        return DockerArchiveTransport().open(Reference("docker-archive", str(path)))
+
+    def config_bytes(self) -> bytes:
+        return self._exported.config_bytes()
+
+    def layers(self) -> tuple[Layer, ...]:
+        return self._exported.layers()
+
+    def blob(self, layer: Layer) -> Iterator[bytes]:
+        return self._exported.blob(layer)
+
+
+class DaemonTransport:
+    """Opens ``docker-daemon:`` references in the environment's engine."""
+
+    scheme = "docker-daemon"
+
+    def open(self, reference: Reference) -> ImageSource:
+        client = connect()
+        name = f"{reference.location}:{reference.tag}" if reference.tag else reference.location
+        if reference.digest:
+            name = f"{reference.location}@{reference.digest}" if reference.location else reference.digest
+        try:
+            with translated():
+                found = client.api.inspect_image(name)
+        except ImageNotFound:
+            raise ImageNotFound(f"{reference}: the engine has no such image", _near(client, name)) from None
+        return DaemonSource(client, candidate_of(reference, found))
+
+
+def candidate_of(reference: Reference, found: dict[str, Any]) -> Candidate:
+    """The candidate that the engine's ``inspect`` answer describes."""
+    config = found.get("Config") or {}
+    return Candidate(
+        reference=reference,
+        digest=found["Id"],
+        kind="oci",
+        size=int(found.get("Size") or 0),
+        os=found.get("Os", ""),
+        architecture=found.get("Architecture", ""),
+        config_digest=found["Id"],
+        config=ImageConfig(
+            entrypoint=tuple(config.get("Entrypoint") or ()),
+            cmd=tuple(config.get("Cmd") or ()),
+            user=config.get("User") or "",
+            ports=tuple(sorted(config.get("ExposedPorts") or ())),
+            volumes=tuple(sorted(config.get("Volumes") or ())),
+            env=tuple(config.get("Env") or ()),
+            labels=tuple(sorted((config.get("Labels") or {}).items())),
+            workdir=config.get("WorkingDir") or "",
+            stop_signal=config.get("StopSignal") or "",
+            healthcheck=tuple((config.get("Healthcheck") or {}).get("Test") or ()),
+        ),
+        media_type="application/vnd.docker.container.image.v1+json",
+        created=str(found.get("Created") or ""),
+        diff_ids=tuple((found.get("RootFS") or {}).get("Layers") or ()),
+    )
+
+
+def _near(client: Any, name: str) -> str:
+    from difflib import get_close_matches
+
+    with translated():
+        tags = [tag for image in client.api.images() for tag in image.get("RepoTags") or ()]
+    near = get_close_matches(name, tags, 1, 0.5)
+    return f"did you mean docker-daemon:{near[0]}?" if near else "list what is there with `docker images`"
