@@ -165,7 +165,7 @@ class Shell:
         channel = self._open_channel()
         try:
             marker = secrets.token_hex(16)
-            channel.send(wrap(f"kill -9 -- {group}", marker))
+            channel.send(wrap(f"kill -9 {group}", marker))
             frames = FramePair.of(marker, 4096)
             deadline = time.monotonic() + _HELLO_TIMEOUT
             while not frames.done and (piece := channel.receive(max(0.0, deadline - time.monotonic()))):

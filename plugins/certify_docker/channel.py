@@ -47,11 +47,11 @@ class ExecChannel:
         return piece
 
     def close(self) -> None:
-        for closable in (self._socket, self._stream):
-            closable.close()
         response = getattr(self._stream, "_response", None)
-        if response is not None:
+        if response is not None:  # first: it flushes the stream when closed
             response.close()
+        self._stream.close()
+        self._socket.close()
 
     def _fill(self, timeout: float) -> bool:
         try:

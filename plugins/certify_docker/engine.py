@@ -14,7 +14,8 @@ from typing import Any
 import docker
 import requests
 from certify.errors import CertifyError, EngineUnavailable, ImageNotFound, NodeLost
-from docker.errors import DockerException, ImageNotFound as SdkImageNotFound, NotFound
+from docker.errors import APIError, DockerException, NotFound
+from docker.errors import ImageNotFound as SdkImageNotFound
 
 #: Labels on everything certify makes: which run made it, as what.
 RUN_LABEL = "dev.certify.run"
@@ -42,16 +43,20 @@ def _from_environment(timeout: int) -> docker.DockerClient:
 
 
 @contextmanager
-def translated(missing: type[CertifyError] = NodeLost) -> Iterator[None]:
-    """Turn the SDK's errors into certify's. ``missing`` is what a 404 means here."""
+def translated(
+    missing: type[CertifyError] = NodeLost, refused: type[CertifyError] = EngineUnavailable
+) -> Iterator[None]:
+    """Turn the SDK's errors into certify's. ``missing`` is what a 404 means here, ``refused`` any other refusal."""
     try:
         yield
     except SdkImageNotFound as error:
         raise ImageNotFound(_explain(error), "list what is there with `docker images`") from None
     except NotFound as error:
         raise missing(_explain(error)) from None
+    except APIError as error:
+        raise refused(f"the docker engine refused: {_explain(error)}") from None
     except DockerException as error:
-        raise EngineUnavailable(f"the docker engine refused or failed: {_explain(error)}", _REMEDY) from None
+        raise EngineUnavailable(f"the docker engine does not answer: {_explain(error)}", _REMEDY) from None
     except (requests.exceptions.RequestException, OSError) as error:
         raise EngineUnavailable(f"the docker engine does not answer: {_explain(error)}", _REMEDY) from None
 

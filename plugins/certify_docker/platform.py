@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ class DockerPlatform:
 
     def _start(self, container: str, boot_plan: BootPlan, lent_shell: bool) -> DockerMachine:
         started = time.monotonic()
-        with translated(BootFailed):
+        with translated(BootFailed, BootFailed):
             self._client.api.start(container)
         details = {
             "mode": boot_plan.mode,
@@ -126,7 +127,7 @@ class DockerPlatform:
         arguments = dict(boot_plan.create)
         if with_tools:
             arguments["volumes"] = [TOOLS]
-        with translated(BootFailed):
+        with translated(BootFailed, BootFailed):
             created = api.create_container(
                 candidate.config_digest,
                 name=f"certify-{spec.run_id}-{spec.node_id}",
@@ -153,7 +154,7 @@ class DockerPlatform:
             if run_id not in self._networks:
                 labels = {RUN_LABEL: run_id, OWNER_LABEL: this_process()}
                 with translated():
-                    made = self._client.api.create_network(f"certify-{run_id}", internal=True, labels=labels)
+                    made = self._client.api.create_network(f"certify-{run_id}-{os.getpid()}", internal=True, labels=labels)
                 self._networks[run_id] = made["Id"]
             return self._networks[run_id]
 
