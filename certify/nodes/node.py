@@ -15,6 +15,7 @@ from certify.nodes.platform import Machine, MachineFacts, NodeSpec
 from certify.nodes.shell import Result, Shell
 
 _TRANSCRIPT = 200
+_TOLD = 4000
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,11 @@ class Node:
         candidate: the image it was booted from.
         name: unique in the run, used for its evidence folder.
         machine: how its driver sees it.
+        transcript: the latest commands and what they did.
+        commands: how many were run in all.
+        changes: counts what may have changed the node: commands of checks, restarts.
+        extras: what other layers keep per node (testinfra's host).
+        lost: why it is gone, once it is.
     """
 
     def __init__(self, machine: Machine, candidate: Candidate, spec: NodeSpec, settings: ShellSettings) -> None:
@@ -44,7 +50,10 @@ class Node:
         self._facts: Facts | None = None
         self._lock = threading.Lock()
         self.transcript: deque[Result] = deque(maxlen=_TRANSCRIPT)
+        self.commands = 0
         self.changes = 0
+        self.lost = ""
+        self.extras: dict[str, object] = {}
 
     @property
     def how(self) -> MachineFacts:
@@ -66,6 +75,7 @@ class Node:
         except ShellUnavailable as error:
             raise self._lost(error) from None
         self.transcript.extend(results)
+        self.commands += len(results)
         if self._settings.strict:
             for result in results:
                 self._compare(result)
@@ -95,6 +105,11 @@ class Node:
         """The kernel's boot id; a container shows its host's."""
         return self.run_many(["cat /proc/sys/kernel/random/boot_id"])[0].text
 
+    def transcript_since(self, commands: int) -> str:
+        """The commands after the first ``commands`` ones and what they did, as text, outputs shortened."""
+        count = min(self.commands - commands, len(self.transcript))
+        return "\n".join(_told(result) for result in list(self.transcript)[len(self.transcript) - count :])
+
     def console(self) -> bytes:
         """Everything process 1 has said so far."""
         return self.machine.console()
@@ -114,7 +129,10 @@ class Node:
 
     def _lost(self, error: ShellUnavailable) -> NodeLost:
         reason = self.machine.why_dead()
-        return NodeLost(f"{self.name}: {reason or error.message}", "its console log is in the evidence")
+        lost = f"node {self.name}: {reason or error.message}"
+        if reason:
+            self.lost = lost
+        return NodeLost(lost, "its console log is in the evidence")
 
     def _compare(self, result: Result) -> None:
         status, stdout, stderr = self.machine.run_apart(result.command, self._settings.timeout)
@@ -124,3 +142,13 @@ class Node:
                 f"in a process of its own {status} and {stdout[:80]!r}",
                 "the command is not repeatable, or the shell changes it; run it without strict mode and report this",
             )
+
+
+def _told(result: Result) -> str:
+    said = [f"$ {result.command}"]
+    for mark, data in (("", result.stdout), ("stderr: ", result.stderr)):
+        text = data[:_TOLD].decode("utf-8", "replace").rstrip("\n")
+        if text:
+            said.append(mark + text + (f" [… {len(data)} bytes]" if len(data) > _TOLD else ""))
+    said.append(f"[status {result.status}, {result.duration * 1000:.1f} ms]")
+    return "\n".join(said)

@@ -101,3 +101,7 @@ class Platform(Protocol):
         Raises BootFailed, EngineUnavailable, or ImageError for bytes that turn out wrong.
         """
         ...
+
+    def close(self, run_id: str) -> None:
+        """Take away what was made for the run beside its nodes. Safe to repeat."""
+        ...

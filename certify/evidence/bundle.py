@@ -1,0 +1,148 @@
+"""The evidence directory of one run: written as the run goes, so that a killed run leaves what it had and says so.
+
+``run.json`` is there from the first moment with ``status: running`` and the owner's name; each outcome is appended to
+``outcomes.jsonl`` when it is known; the end writes the whole ``run.json``, ``junit.xml`` and ``manifest.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import msgspec
+
+from certify.errors import EvidenceError
+from certify.evidence.run import Check, Run, complete
+
+MANIFEST_SCHEMA = "certify.manifest/v1"
+_NOT_IN_MANIFEST = ("manifest.json", "certificate")
+
+
+class Bundle:
+    """One run's directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, run: Run) -> Bundle:
+        """Make the directory and write what is known at the start. Raises EvidenceError."""
+        bundle = cls(path)
+        with _explained(path):
+            path.mkdir(parents=True, exist_ok=True)
+        bundle.write_run(run)
+        return bundle
+
+    def write_run(self, run: Run) -> None:
+        """Replace run.json in one step."""
+        self.write("run.json", msgspec.json.format(msgspec.json.encode(run), indent=2))
+
+    def append(self, check: Check) -> None:
+        """Keep one outcome at once."""
+        with _explained(self.path), (self.path / "outcomes.jsonl").open("ab") as file:
+            file.write(msgspec.json.encode(check) + b"\n")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one file below the directory, whole or not at all."""
+        target = self.path / name
+        partial = target.with_name(target.name + ".partial")
+        with _explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                partial.write_bytes(data)
+                partial.replace(target)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
+
+    def write_manifest(self) -> str:
+        """List every file's sha256 and size in manifest.json. Returns the manifest's own digest."""
+        with _explained(self.path):
+            files = {name: _entry(self.path / name) for name in self._files()}
+        document = msgspec.json.encode({"schema": MANIFEST_SCHEMA, "files": files}, order="sorted")
+        self.write("manifest.json", document)
+        return "sha256:" + hashlib.sha256(document).hexdigest()
+
+    def check_manifest(self) -> str:
+        """Compare every file with the manifest. Returns the manifest's digest. Raises EvidenceError."""
+        document = self._read("manifest.json")
+        try:
+            listed = msgspec.json.decode(document, type=dict[str, Any])["files"]
+        except (msgspec.DecodeError, KeyError):
+            raise EvidenceError(f"{self.path}/manifest.json is malformed", "run the suites again") from None
+        present = set(self._files())
+        for name in sorted(present | set(listed)):
+            if name not in listed:
+                raise EvidenceError(f"{self.path}/{name} was added after the run", "evidence is never edited; run again")
+            if name not in present or _entry(self.path / name) != listed[name]:
+                raise EvidenceError(f"{self.path}/{name} was changed after the run", "evidence is never edited; run again")
+        return "sha256:" + hashlib.sha256(document).hexdigest()
+
+    def read_run(self) -> Run:
+        """run.json; of a run that did not finish, with the outcomes it had. Raises EvidenceError."""
+        try:
+            run = msgspec.json.decode(self._read("run.json"), type=Run)
+        except msgspec.DecodeError as error:
+            raise EvidenceError(f"{self.path}/run.json: {error}", "it was damaged; run the suites again") from None
+        if run.status == "finished":
+            return run
+        return msgspec.structs.replace(run, checks=complete(run.planned, self._journal()))
+
+    def _journal(self) -> list[Check]:
+        path = self.path / "outcomes.jsonl"
+        lines = path.read_bytes().splitlines() if path.exists() else []
+        found = []
+        for line in lines:
+            try:
+                found.append(msgspec.json.decode(line, type=Check))
+            except msgspec.DecodeError:
+                break  # the line that was being written when the run was killed
+        return found
+
+    def _files(self) -> list[str]:
+        names = (path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
+        return sorted(name for name in names if not PurePosixPath(name).name.startswith(_NOT_IN_MANIFEST))
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise EvidenceError(f"{self.path / name}: {error.strerror}", "name a run's evidence directory") from None
+
+
+class _explained:  # noqa: N801
+    """Turn a failed write into one clear line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise EvidenceError(
+                f"cannot keep evidence in {self._path}: {error.strerror or error}",
+                "make room or name another place with --evidence DIR",
+            ) from None
+
+
+def _entry(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size": path.stat().st_size}
+
+
+def directory_digest(path: Path, keep: Callable[[str], bool] = lambda name: True) -> str:
+    """One digest over a folder's files: names and contents, in a fixed order. ``keep`` chooses by relative name."""
+    hasher = hashlib.sha256()
+    for root, folders, names in sorted(os.walk(path)):
+        folders[:] = [f for f in folders if f != "__pycache__"]
+        for name in sorted(names):
+            file = Path(root, name)
+            relative = file.relative_to(path).as_posix()
+            if keep(relative) and not name.endswith(".pyc"):
+                hasher.update(f"{relative}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    return "sha256:" + hasher.hexdigest()

@@ -1,0 +1,28 @@
+"""What is kept of a node before it goes: console, facts, and the commands that were run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from certify.errors import CertifyError
+from certify.evidence.bundle import Bundle
+from pytest_certify.pool import Booting
+
+
+def keep_node_evidence(booting: Booting, directory: Path) -> None:
+    """Write ``nodes/<name>/``. What a dead node cannot tell any more is said in its place."""
+    node = booting.future.result()
+    bundle, folder = Bundle(directory), f"nodes/{node.name}"
+    try:
+        console = node.console()
+    except CertifyError as error:
+        console = f"[not available: {error.message}]\n".encode()
+    bundle.write(f"{folder}/console.log", console)
+    try:
+        facts = msgspec.json.encode({"schema": "certify.facts/v1", **node.facts.to_json()})
+    except CertifyError as error:
+        facts = msgspec.json.encode({"schema": "certify.facts/v1", "unavailable": error.message})
+    bundle.write(f"{folder}/facts.json", facts)
+    bundle.write(f"{folder}/shell.log", node.transcript_since(0).encode("utf-8", "replace"))

@@ -1,0 +1,135 @@
+"""The nodes of a run: booted side by side, within a memory budget, kept as long as the isolation asks.
+
+Shared nodes (isolation ``run``) start booting at the beginning, as many as fit. Anything else is booted when a check
+asks for it; when memory is short, idle shared nodes make room first and are booted again if needed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from certify.errors import CertifyError, NodeLost
+from certify.nodes.node import Node, ShellSettings
+from certify.nodes.platform import NodeSpec
+from pytest_certify.targets import PlannedTarget
+
+_AT_ONCE = 8
+Key = tuple[str, str]
+
+
+@dataclass
+class Booting:
+    """A node on its way, or there. ``status`` says what is being waited for, since ``started`` (monotonic)."""
+
+    target: PlannedTarget
+    spec: NodeSpec
+    future: Future[Node]
+    started: float
+    status: str = "waiting"
+    ready_after: float = 0.0
+
+
+class NodePool:
+    """Owns every node of one process of a run."""
+
+    def __init__(self, run_id: str, settings: ShellSettings, budget: int, *, worker: str = "") -> None:
+        self._run_id = run_id
+        self._settings = settings
+        self._budget = budget
+        self._worker = worker
+        self._executor = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="certify-boot")
+        self._nodes: dict[Key, Booting] = {}
+        self._counter = itertools.count(1)
+        self._lock = threading.Lock()
+        self.retired: list[Booting] = []
+        self.on_retire: Callable[[Booting], bool] = lambda _: False
+
+    def start(self, targets: Iterable[PlannedTarget]) -> None:
+        """Begin booting one shared node per target, as many as the budget holds."""
+        for target in targets:
+            if self._used() + self._cost(target) <= self._budget or not self._nodes:
+                self._begin(("run", target.id), target)
+
+    def get(self, target: PlannedTarget, key: Key, waiting: Callable[[Booting], None], *, beside: Key | None = None) -> Node:
+        """The node of ``key``, booting it if need be. ``waiting`` is called about five times a second meanwhile;
+        the node ``beside`` is in use and stays.
+
+        Raises what booting raised, each time it is asked for again.
+        """
+        if key not in self._nodes:
+            self._make_room(target, beside)
+            self._begin(key, target)
+        booting = self._nodes[key]
+        while not booting.future.done():
+            waiting(booting)
+            wait([booting.future], 0.2)
+        node = booting.future.result()
+        if node.lost:
+            raise NodeLost(node.lost, "its console log is in the evidence")
+        return node
+
+    def release(self, key: Key) -> None:
+        """Take the node of ``key`` away, unless the run keeps it."""
+        booting = self._nodes.pop(key, None)
+        if booting is not None:
+            self._retire(booting)
+
+    def release_target(self, target_id: str) -> None:
+        """No more checks come for this target."""
+        for key, booting in list(self._nodes.items()):
+            if booting.target.id == target_id:
+                self.release(key)
+
+    def close(self) -> None:
+        """Take every node away, and what the platforms made for the run."""
+        for key in list(self._nodes):
+            self.release(key)
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        for platform in {id(b.target.platform): b.target.platform for b in self.retired}.values():
+            platform.close(self._run_id)
+
+    def _begin(self, key: Key, target: PlannedTarget) -> None:
+        suffix = "" if key[0] == "run" else f"-{next(self._counter)}"
+        name = re.sub(r"[^a-zA-Z0-9_.-]", "-", f"{target.id}{suffix}{self._worker and '-' + self._worker}")
+        booting = Booting(target, NodeSpec(self._run_id, name), Future(), time.monotonic())
+        self._nodes[key] = booting
+        booting.future = self._executor.submit(self._boot, booting)
+
+    def _boot(self, booting: Booting) -> Node:
+        def progress(status: str) -> None:
+            booting.status = status
+
+        machine = booting.target.platform.boot(booting.target.source, booting.spec, progress)
+        booting.ready_after = time.monotonic() - booting.started
+        return Node(machine, booting.target.candidate, booting.spec, self._settings)
+
+    def _make_room(self, target: PlannedTarget, beside: Key | None) -> None:
+        for other in [k for k in self._nodes if k != beside]:
+            if self._used() + self._cost(target) <= self._budget:
+                return
+            self.release(other)
+
+    def _used(self) -> int:
+        return sum(self._cost(booting.target) for booting in self._nodes.values())
+
+    @staticmethod
+    def _cost(target: PlannedTarget) -> int:
+        return target.platform.memory_needed(target.candidate)
+
+    def _retire(self, booting: Booting) -> None:
+        self.retired.append(booting)
+        if booting.future.cancel():
+            return
+        try:
+            node = booting.future.result()
+        except CertifyError:
+            return  # it never was a node; the checks that asked have been told
+        if not self.on_retire(booting):
+            node.remove()
+

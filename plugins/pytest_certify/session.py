@@ -1,0 +1,251 @@
+"""The pytest hooks of a ``pytest --image`` session. Registered only when ``--image`` is given."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certify.errors import CertifyError, ImageError, UsageError
+from certify.nodes.node import Node
+from pytest_certify import collection, outcomes, terminal
+from pytest_certify.allure_link import attach_failure
+from pytest_certify.context import Context, prepare
+from pytest_certify.node_evidence import keep_node_evidence
+from pytest_certify.pool import Booting, Key
+from pytest_certify.recorder import Recorder
+from pytest_certify.targets import PlannedTarget
+
+
+class CertifySession:
+    """Resolves, collects, hands out nodes, keeps the evidence: its hooks are the whole of certify's effect on pytest."""
+
+    def __init__(self) -> None:
+        self.context: Context
+        self.recorder: Recorder | None = None
+        self._nodes: dict[str, tuple[Node, int]] = {}
+        self._failed: set[str] = set()
+
+    # -- start -----------------------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        self._config = config
+        try:
+            self.context = prepare(config)
+            self.context.pool.on_retire = self._retired
+            if not self.context.worker:
+                self.recorder = Recorder(self.context, config)
+        except (UsageError, ImageError) as error:
+            raise pytest.UsageError(str(error)) from None
+        except CertifyError as error:
+            pytest.exit(str(error), returncode=error.exit_code)
+        config.option.allure_report_dir = str(self.context.directory / "allure-results")
+        import certify_fixtures
+
+        config.pluginmanager.register(certify_fixtures, "certify-fixtures")
+
+    def pytest_sessionstart(self) -> None:
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        self._progress = terminal.Progress(reporter if self.recorder else None)
+        if self.recorder and not self._config.option.collectonly:
+            self._guarded(self.recorder.start)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """xdist: what a worker must hold to."""
+        node.workerinput["certify"] = self.context.shared
+
+    def pytest_report_header(self) -> list[str]:
+        return terminal.header(self.context.targets, str(self.context.directory))
+
+    # -- collection ------------------------------------------------------------------------------------------------
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        collection.parametrize(metafunc, self.context.targets)
+
+    def pytest_pycollect_makemodule(self, module_path: Path, parent: pytest.Collector) -> pytest.Module:
+        """Name modules by package, not by where they happen to be installed."""
+        name = collection.module_name(module_path)
+        return pytest.Module.from_parent(parent, path=module_path, nodeid=name)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            collection.skip_inapplicable(item)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        if self._config.option.collectonly or not session.items:
+            return
+        planned = [(item, target) for item in session.items if (target := collection.target_of(item))]
+        if self.recorder:
+            self.recorder.plan([(item.nodeid, target.id) for item, target in planned])
+        if self._config.option.isolation == "run":
+            needed = {t.id: t for item, t in planned if not _skipped(item) and not _own_node(item)}
+            self.context.pool.start(needed.values())
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        """xdist: the controller learns from its workers what is planned."""
+        del node
+        by_end = {f"{target.id}]": target.id for target in self.context.targets}
+        planned = [(i, t) for i in ids for end, t in by_end.items() if i.endswith(("[" + end, "-" + end))]
+        if self.recorder:
+            self.recorder.plan(planned)
+
+    # -- checks ----------------------------------------------------------------------------------------------------
+
+    def node_for(self, item: pytest.Item, target: PlannedTarget, *, second: bool = False) -> Node:
+        """The node an item runs on, by the isolation in force. Raises NoVerdict."""
+        key = self._key(item, target)
+        if second:
+            return self._wait(("second", item.nodeid), target, beside=key)
+        node = self._wait(key, target)
+        self._nodes[item.nodeid] = (node, node.commands)
+        return node
+
+    def _wait(self, key: Key, target: PlannedTarget, beside: Key | None = None) -> Node:
+        waited: list[Booting] = []
+
+        def waiting(booting: Booting) -> None:
+            waited[:] = [booting]
+            self._progress.waiting(booting)
+
+        node = self.context.pool.get(target, key, waiting, beside=beside)
+        if waited:
+            self._progress.ready(waited[0])
+        return node
+
+    def _key(self, item: pytest.Item, target: PlannedTarget) -> Key:
+        if _own_node(item) or self._config.option.isolation == "check":
+            return ("check", item.nodeid)
+        if self._config.option.isolation == "module":
+            return ("module", f"{item.path}[{target.id}]")
+        return ("run", target.id)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
+        try:
+            yield
+        finally:
+            target = collection.target_of(item)
+            if target is not None:
+                self._release(item, target, nextitem)
+
+    def _release(self, item: pytest.Item, target: PlannedTarget, nextitem: pytest.Item | None) -> None:
+        pool, key = self.context.pool, self._key(item, target)
+        pool.release(("second", item.nodeid))
+        next_target = collection.target_of(nextitem) if nextitem else None
+        if key[0] == "check" or (key[0] == "module" and (not next_target or self._key(nextitem, next_target) != key)):  # type: ignore[arg-type]
+            pool.release(key)
+        if next_target is not None and next_target is not target:
+            pool.release_target(target.id)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[Any]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        target = collection.target_of(item)
+        if target is None:
+            return report
+        node, before = self._nodes.get(item.nodeid, (None, 0))
+        if report.when == "teardown":
+            self._nodes.pop(item.nodeid, None)
+        facts = {
+            "target": target.id,
+            "suite": self.context.suite_of(item),
+            "controls": [str(c) for mark in item.iter_markers("control") for c in mark.args],
+            "node": node.name if node else "",
+            "transcript": "",
+        }
+        if report.failed:
+            self._failed.add(target.id)
+            if node is not None:
+                facts["transcript"] = node.transcript_since(before)
+                attach_failure(node, str(facts["transcript"]))
+        outcomes.annotate(report, call, facts)
+        return report
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if self.recorder:
+            self._guarded(lambda: self.recorder and self.recorder.add(report))
+
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        if getattr(report, "certify", None) and report.failed and report.certify["no_verdict"]:
+            return "no verdict", "N", ("NO VERDICT", {"yellow": True})
+        if self.recorder and report.when == "call" and report.passed and self.recorder.was_rerun(report.nodeid):
+            return "passed on rerun", "r", ("PASSED ON RERUN", {"yellow": True})
+        return None
+
+    # -- end -------------------------------------------------------------------------------------------------------
+
+    def _retired(self, booting: Booting) -> bool:
+        keep = self._config.option.keep_node
+        kept = keep == "always" or (keep == "on-failure" and booting.target.id in self._failed)
+        keep_node_evidence(booting, self.context.directory)
+        return kept
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        output = getattr(self._config, "workeroutput", None)
+        try:
+            self.context.pool.close()
+        finally:
+            booted = _boot_facts(self.context.pool.retired)
+            if output is not None:
+                output["certify"] = booted
+            elif self.recorder and not self._config.option.collectonly:
+                self.recorder.booted(booted)
+                self._guarded(lambda: self._finish(session))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """xdist: a worker has ended and says how its nodes were booted."""
+        if self.recorder:
+            self.recorder.booted(getattr(node, "workeroutput", {}).get("certify", {}))
+
+    def _finish(self, session: pytest.Session) -> None:
+        assert self.recorder is not None
+        session.exitstatus = self.recorder.finish(int(session.exitstatus))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self.recorder and self.recorder.finished:
+            notes = [*self.recorder.notes, *self._kept()]
+            terminal.summary(terminalreporter, self.recorder.finished, str(self.context.directory), notes)
+
+    def _kept(self) -> list[str]:
+        keep = self._config.option.keep_node
+        if keep == "never":
+            return []
+        return [
+            f"node kept  {b.spec.node_id}: {b.future.result().how.details}"
+            for b in self.context.pool.retired
+            if (keep == "always" or b.target.id in self._failed) and not b.future.cancelled() and not b.future.exception()
+        ]
+
+    def _guarded(self, action: Any) -> None:
+        try:
+            action()
+        except CertifyError as error:
+            pytest.exit(str(error), returncode=6)
+
+
+def _own_node(item: pytest.Item) -> bool:
+    return item.get_closest_marker("destructive") is not None
+
+
+def _skipped(item: pytest.Item) -> bool:
+    return any(True for _ in item.iter_markers("skip"))
+
+
+def _boot_facts(retired: list[Booting]) -> dict[str, dict[str, Any]]:
+    """How each target was booted (its first node), as plain data."""
+    found: dict[str, dict[str, Any]] = {}
+    for booting in retired:
+        if not booting.future.cancelled() and booting.future.exception() is None:
+            how = booting.future.result().how
+            found.setdefault(booting.target.id, {"boot": how.boot, "details": how.details})
+    return found

@@ -1,0 +1,77 @@
+"""Which candidates are booted where: references resolved once, platforms chosen and checked before anything boots."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from certify.errors import DigestMismatch, UsageError
+from certify.images.candidate import Candidate, ImageSource
+from certify.images.reference import Reference, parse
+from certify.images.resolve import Resolver
+from certify.nodes.platform import Platform
+
+_DEFAULT_PLATFORM = {"oci": "container", "disk": "vm"}
+
+
+@dataclass(frozen=True)
+class PlannedTarget:
+    """One candidate on one platform. ``id`` is what stands in brackets behind a check's name."""
+
+    id: str
+    source: ImageSource
+    platform: Platform
+
+    @property
+    def candidate(self) -> Candidate:
+        """The image."""
+        return self.source.candidate
+
+
+def resolve(references: Iterable[str], resolver: Resolver, pinned: Sequence[str] = ()) -> list[ImageSource]:
+    """Open each reference once. ``pinned`` digests (of the process that resolved first) are held to, tag or no tag."""
+    texts = list(dict.fromkeys(references))
+    if not pinned:
+        return [resolver.open(text) for text in texts]
+    return [_open_pinned(parse(text), digest, resolver) for text, digest in zip(texts, pinned, strict=True)]
+
+
+def _open_pinned(reference: Reference, digest: str, resolver: Resolver) -> ImageSource:
+    narrowed = reference
+    if reference.transport == "docker-daemon":
+        narrowed = Reference("docker-daemon", "", digest=digest)
+    elif reference.transport == "docker":
+        narrowed = dataclasses.replace(reference, tag=None, digest=digest)
+    source = resolver.open(narrowed)
+    if source.candidate.digest != digest:
+        raise DigestMismatch(f"{reference} changed while the run was starting", "start again")
+    source.candidate = dataclasses.replace(source.candidate, reference=reference)
+    return source
+
+
+def choose(sources: Iterable[ImageSource], platforms: Sequence[Platform], wanted: Sequence[str]) -> list[PlannedTarget]:
+    """Every candidate on every wanted platform. Raises UsageError for a platform that is unknown or cannot boot it."""
+    by_name = {platform.name: platform for platform in platforms}
+    for name in wanted:
+        if name not in by_name:
+            near = get_close_matches(name, by_name, 1)
+            hint = f"did you mean {near[0]}?" if near else f"installed: {', '.join(by_name)}"
+            raise UsageError(f"--platform {name}: no installed driver boots that platform", hint)
+    pairs = []
+    for source in sources:
+        for name in wanted or [_DEFAULT_PLATFORM[source.candidate.kind]]:
+            reason = by_name[name].why_not(source.candidate) if name in by_name else "no installed driver"
+            if reason:
+                raise UsageError(f"{source.candidate.reference} on {name}: {reason}", "choose with --platform")
+            pairs.append((source, by_name[name]))
+    shorts = [f"{source.candidate.short}-{platform.name}" for source, platform in pairs]
+    return [
+        PlannedTarget(short if shorts.count(short) == 1 else _longer(source, platform), source, platform)
+        for short, (source, platform) in zip(shorts, pairs, strict=True)
+    ]
+
+
+def _longer(source: ImageSource, platform: Platform) -> str:
+    return f"{source.candidate.short}@{source.candidate.digest[7:15]}-{platform.name}"

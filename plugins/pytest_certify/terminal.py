@@ -1,0 +1,74 @@
+"""What a person sees: the header, what is being waited for, and the verdict."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+from certify.evidence.run import FAILED, FLAKY, NO_VERDICT, PASSED, SKIPPED, Run
+from pytest_certify.pool import Booting
+from pytest_certify.targets import PlannedTarget
+
+_PLAIN_EVERY = 5.0
+_COLORS = {"PASSED": "green", "WARNED": "yellow", "FAILED": "red", "NO_VERDICT": "yellow"}
+
+
+def header(targets: list[PlannedTarget], evidence: str) -> list[str]:
+    """Lines for pytest's header: every reference with the digest it was resolved to."""
+    lines = []
+    for candidate in {id(t.source): t.candidate for t in targets}.values():
+        size = f"{candidate.size / 1e6:.1f} MB"
+        lines.append(f"certify: {candidate.reference} = {candidate.digest} ({candidate.os}/{candidate.architecture}, {size})")
+    lines.append(f"certify: on {', '.join(f'{t.platform.name} ({t.platform.driver})' for t in targets)}; evidence in {evidence}")
+    return lines
+
+
+class Progress:
+    """Says what a run waits for: in place on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, reporter: Any) -> None:
+        self._reporter = reporter
+        self._said: dict[str, float] = {}
+        self._dirty = False
+
+    def waiting(self, booting: Booting) -> None:
+        """Called again and again while ``booting`` is not ready."""
+        if self._reporter is None:
+            return
+        now = time.monotonic()
+        text = f"certify: {booting.spec.node_id}: {booting.status} … {now - booting.started:.0f} s"
+        if self._reporter.isatty:
+            self._reporter.rewrite(text, erase=True)
+            self._dirty = True
+        elif now - self._said.setdefault(booting.spec.node_id, now) >= _PLAIN_EVERY:
+            self._said[booting.spec.node_id] = now
+            self._reporter.ensure_newline()
+            self._reporter.write_line(text)
+
+    def ready(self, booting: Booting) -> None:
+        """Called once when a node that was waited for has come."""
+        if self._reporter is None:
+            return
+        if self._dirty:
+            self._reporter.rewrite("", erase=True)
+            self._dirty = False
+        if self._reporter.verbosity >= 0:
+            self._reporter.ensure_newline()
+            self._reporter.write_line(f"certify: {booting.spec.node_id} ready after {booting.ready_after:.1f} s")
+
+
+def summary(reporter: Any, run: Run, evidence: str, notes: list[str]) -> None:
+    """The verdict per target, and where the evidence lies."""
+    reporter.section("certify", "=")
+    for target in run.targets:
+        count = Counter(check.outcome for check in run.checks if check.target == target.id)
+        parts = [f"{count[o]} {o}" for o in (PASSED, FAILED, FLAKY, NO_VERDICT, SKIPPED) if count[o]]
+        verdict = run.verdicts[target.id]
+        reporter.write(f"{verdict:<10} ", bold=True, **{_COLORS[verdict]: True})
+        reporter.write_line(f"{target.reference} on {target.platform}: {', '.join(parts) or 'no check ran'}")
+        if verdict == "NO_VERDICT" and not count[NO_VERDICT]:
+            reporter.write_line("           every check was skipped: nothing was proven")
+    for note in notes:
+        reporter.write_line(note)
+    reporter.write_line(f"evidence   {evidence}")
