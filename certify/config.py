@@ -53,10 +53,14 @@ class Platforms(Model):
 
 
 class Trust(Model):
-    """Where the channel repository and the keys are."""
+    """Where the channel repository, the keys and the certificates are; ``root`` is the root metadata a deployer starts
+    from, ``client`` what it remembers."""
 
     repository: str = ".certify/trust"
     keys: str = ".certify/keys"
+    certificates: str = ".certify/certificates"
+    client: str = ".certify/client"
+    root: str | None = None
 
 
 class Requires(Model):

@@ -7,6 +7,7 @@ lacks goes into further fields that only add. Building is pure; :mod:`certify.tr
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -43,6 +44,7 @@ def statement(run: Run, target: Target, manifest_digest: str) -> dict[str, Any]:
             "failedTests": names(FAILED),
             "skippedTests": [{"name": c.id, "reason": c.reason} for c in checks if c.outcome == SKIPPED],
             "collectedTests": sorted(check.id for check in checks),
+            "deselectedTests": sorted(check for check in run.deselected if check.endswith(f"{target.id}]")),
             "product": run.product,
             "platform": target.platform,
             "driver": target.driver,
@@ -75,3 +77,34 @@ def _configuration(run: Run) -> list[dict[str, Any]]:
 
 def _hex(digest: str) -> str:
     return digest.removeprefix("sha256:")
+
+
+class Certificate:
+    """A verified certificate, read for the gate. ``digest`` is the envelope's sha256: how others refer to it.
+
+    Raises EvidenceError for a statement that is not a sound test result.
+    """
+
+    def __init__(self, digest: str, document: dict[str, Any]) -> None:
+        try:
+            if document["_type"] != STATEMENT_TYPE or document["predicateType"] != TEST_RESULT:
+                raise ValueError(f"predicate {document['predicateType']!r}")
+            predicate = document["predicate"]
+            self.digest = digest
+            self.subjects = frozenset("sha256:" + subject["digest"]["sha256"] for subject in document["subject"])
+            self.result = str(predicate["result"])
+            self.product, self.platform = str(predicate["product"]), str(predicate["platform"])
+            self.finished = datetime.fromisoformat(predicate["finishedOn"])
+            self.suites = {
+                item["name"]: "sha256:" + item["digest"]["sha256"]
+                for item in predicate["configuration"]
+                if item.get("annotations", {}).get("kind") == "suite"
+            }
+            self.passed = frozenset(predicate["passedTests"])
+            self.warned = frozenset(predicate["warnedTests"])
+            self.failed = frozenset(predicate["failedTests"])
+            self.collected = frozenset(predicate["collectedTests"])
+            self.deselected = frozenset(predicate["deselectedTests"])
+            self.run = str(predicate["run"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise EvidenceError(f"certificate {digest}: no sound test result ({error!r})", "make it again") from None

@@ -73,6 +73,7 @@ class Run(Struct, frozen=True, kw_only=True):
     candidates: tuple[dict[str, Any], ...] = ()
     targets: tuple[Target, ...] = ()
     planned: tuple[tuple[str, str], ...] = ()
+    deselected: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
     verdicts: dict[str, str] = {}
     phases: dict[str, float] = {}

@@ -86,9 +86,11 @@ class Recorder:
         """Whether the check failed before in this run."""
         return check_id in self._collector.reran
 
-    def booted(self, facts: dict[str, dict[str, Any]]) -> None:
-        """How targets were booted, by target id."""
-        self._booted = {**facts, **self._booted}
+    def told(self, booted: dict[str, dict[str, Any]], deselected: Iterable[str]) -> None:
+        """What a process that ran checks says at its end: how targets were booted, and what was left out."""
+        self._booted = {**booted, **self._booted}
+        merged = tuple(dict.fromkeys([*self._run.deselected, *deselected]))
+        self._run = msgspec.structs.replace(self._run, deselected=merged)
 
     def finish(self, pytest_status: int) -> int:
         """Write the final documents, sign if asked. Returns the exit code. Raises EvidenceError."""

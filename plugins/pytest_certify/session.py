@@ -27,6 +27,7 @@ class CertifySession:
         self.recorder: Recorder | None = None
         self._nodes: dict[str, tuple[Node, int]] = {}
         self._failed: set[str] = set()
+        self._deselected: list[str] = []
 
     # -- start -----------------------------------------------------------------------------------------------------
 
@@ -75,6 +76,9 @@ class CertifySession:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             collection.skip_inapplicable(item)
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        self._deselected += [item.nodeid for item in items if collection.target_of(item)]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if self._config.option.collectonly or not session.items:
@@ -196,16 +200,17 @@ class CertifySession:
         finally:
             booted = _boot_facts(self.context.pool.retired)
             if output is not None:
-                output["certify"] = booted
+                output["certify"] = {"booted": booted, "deselected": self._deselected}
             elif self.recorder and not self._config.option.collectonly:
-                self.recorder.booted(booted)
+                self.recorder.told(booted, self._deselected)
                 self._guarded(lambda: self._finish(session))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """xdist: a worker has ended and says how its nodes were booted."""
-        if self.recorder:
-            self.recorder.booted(getattr(node, "workeroutput", {}).get("certify", {}))
+        output = getattr(node, "workeroutput", {}).get("certify")
+        if self.recorder and output:
+            self.recorder.told(output["booted"], output["deselected"])
 
     def _finish(self, session: pytest.Session) -> None:
         assert self.recorder is not None

@@ -1,0 +1,78 @@
+"""Keys by role, so that none can do another's work, loaded through securesystemslib's signers.
+
+``runner`` signs what it saw, ``gate`` signs decisions, ``approver-1`` moves channels; ``root`` and ``targets`` (kept
+offline in production), ``snapshot`` and ``timestamp`` are the TUF roles of the channel repository. A private key is
+``<role>.pem`` (PKCS#8, mode 0600), its public half ``<role>.pub.json``. A role whose key is elsewhere has its signer's
+URI in ``<role>.uri`` (any scheme that securesystemslib knows: PKCS#11, KMS, Vault …).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from securesystemslib.exceptions import Error as SslibError
+from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
+
+from certify.errors import KeyUnusable
+
+ROLES = ("runner", "gate", "approver-1", "root", "targets", "snapshot", "timestamp")
+
+
+class KeyStore:
+    """The keys directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self) -> list[str]:
+        """Make the development keys that are missing. Returns the roles made; keys that exist are never replaced."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        made = [role for role in ROLES if not (self.path / f"{role}.pub.json").exists()]
+        for role in made:
+            signer = CryptoSigner.generate_ed25519()
+            self._write(f"{role}.pem", signer.private_bytes, 0o600)
+            public = {"keyid": signer.public_key.keyid, **signer.public_key.to_dict()}
+            self._write(f"{role}.pub.json", json.dumps(public, indent=2).encode() + b"\n", 0o644)
+        return made
+
+    def public(self, role: str) -> Key:
+        """A role's public key. Raises KeyUnusable."""
+        path = self.path / f"{role}.pub.json"
+        try:
+            document = json.loads(path.read_bytes())
+            return SSlibKey.from_dict(document.pop("keyid"), document)
+        except FileNotFoundError:
+            raise KeyUnusable(f"{path}: no public key for the role {role}", "make keys with `certify init`") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SslibError) as error:
+            raise KeyUnusable(f"{path}: unusable public key ({error})", "restore it from where it was made") from None
+
+    def signer(self, role: str) -> Signer:
+        """A role's signer. Raises KeyUnusable also for a key file that others can read."""
+        public = self.public(role)
+        uri_file, path = self.path / f"{role}.uri", self.path / f"{role}.pem"
+        try:
+            if uri_file.exists():
+                return Signer.from_priv_key_uri(uri_file.read_text().strip(), public)
+            mode = path.stat().st_mode & 0o777
+            if mode & 0o077:
+                raise KeyUnusable(f"{path}: others can read this private key (mode {mode:04o})", f"chmod 600 {path}")
+            return Signer.from_priv_key_uri(f"file2:{path}", public)
+        except OSError as error:
+            raise KeyUnusable(
+                f"{path}: {error.strerror}", f"only the holder of the {role} key can do this; make keys with `certify init`"
+            ) from None
+        except (ValueError, TypeError, SslibError, ImportError) as error:
+            raise KeyUnusable(f"{path}: unusable private key ({error})", "restore it from where it was made") from None
+
+    def _write(self, name: str, data: bytes, mode: int) -> None:
+        descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+
+
+def distinct(keys: list[Key]) -> list[Key]:
+    """The keys, one per public value: one key under two ids must not count twice."""
+    by_value = {json.dumps([key.keytype, key.to_dict()["keyval"]], sort_keys=True): key for key in keys}
+    return list(by_value.values())
