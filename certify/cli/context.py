@@ -1,0 +1,58 @@
+"""What every command shares: its settings, and how it prints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from certify.config import Config
+    from certify.images.candidate import ImageSource
+
+as_json = click.option("--json", "as_json", is_flag=True, help="print one JSON document")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options before the command."""
+
+    config_path: Path | None
+    debug: bool
+
+    def load(self) -> Config:
+        """certify.yaml. Raises ConfigError."""
+        from certify.config import load_config
+
+        return load_config(self.config_path)
+
+
+pass_settings = click.make_pass_decorator(Settings)
+
+
+def open_image(reference: str) -> ImageSource:
+    """Resolve a reference with every installed transport."""
+    from certify.hooks import Plugins
+    from certify.images.resolve import Resolver
+
+    return Resolver(Plugins().transports()).open(reference)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(document, indent=2, sort_keys=True))
+
+
+def mark(good: bool) -> str:
+    """A coloured yes or no, readable without colour."""
+    return click.style("ok  ", fg="green") if good else click.style("FAIL", fg="red", bold=True)
+
+
+def table(rows: list[tuple[str, ...]]) -> None:
+    """Columns as wide as they need to be."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

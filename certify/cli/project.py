@@ -1,0 +1,145 @@
+"""``certify init``, ``doctor``, ``gc`` and ``schema``: the project and the machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from certify.cli.context import Settings, as_json, pass_settings, print_json
+
+_TEMPLATE = """\
+# certify.yaml - what is certified here, where, and what each channel asks for. Every setting: certify schema
+version: 1
+product: {product}
+
+# Run when `pytest --image REF` names no --suite: installed suites by name, your own by path.
+suites: [baseline, hygiene, boot, container]
+
+platforms:
+  container:
+    driver: docker            # which engine: DOCKER_HOST or the current docker context
+    # mode: auto              # init, service or idle, detected from the image
+    # memory: 1GiB            # per node
+    # network: internal       # none, internal (no way out) or bridge
+    # boot_timeout: 90s
+
+# Per suite: allow-lists and thresholds (see docs/suites.md).
+settings: {{}}
+
+# What must have passed before an image may stand on a channel.
+channels:
+  staging:
+    requires: {{suites: [baseline, hygiene], platforms: [container]}}
+    valid_for: 30d            # how long a promotion holds
+    max_age: 7d               # how old its newest certificate may be
+  production:
+    after: staging
+    requires: {{suites: [baseline, hygiene, boot, container], platforms: [container]}}
+    valid_for: 14d
+"""
+
+
+@click.command()
+@click.option("--product", default=None, help="name of what is built here (default: the folder's)")
+@pass_settings
+def init(settings: Settings, product: str | None) -> None:
+    """Write certify.yaml, development keys and an empty channel repository. Nothing that exists is changed.
+
+    \b
+    Example: certify init --product base-debian
+    """
+    import re
+
+    from certify.trust.channels import ChannelRepository
+    from certify.trust.keys import KeyStore
+
+    path = settings.config_path or Path("certify.yaml")
+    if path.exists():
+        click.echo(f"kept     {path}")
+    else:
+        name = re.sub(r"[^a-z0-9]+", "-", (product or Path.cwd().name).lower()).strip("-")[:64] or "default"
+        path.write_text(_TEMPLATE.format(product=name))
+        click.echo(f"written  {path}")
+    from certify.config import load_config
+
+    config = load_config(path)
+    keys = KeyStore(Path(config.trust.keys))
+    made = keys.create()
+    if made:
+        click.echo(f"written  {keys.path}: development keys for {', '.join(made)}")
+        click.secho("         These are DEVELOPMENT keys, unencrypted on this disk. For production keep root and targets", bold=True)
+        click.secho("         offline and put the others into a KMS or token: docs/gate-a-release.md", bold=True)
+    else:
+        click.echo(f"kept     {keys.path}")
+    created = ChannelRepository(Path(config.trust.repository), keys).create()
+    click.echo(f"{'written ' if created else 'kept    '} {config.trust.repository}: the channel repository")
+    click.echo("next     certify doctor")
+
+
+@click.command()
+@as_json
+@pass_settings
+def doctor(settings: Settings, as_json: bool) -> None:
+    """Say what this machine can boot, what not, and the command that fixes it. Exit 1 if something configured cannot work.
+
+    \b
+    Example: certify doctor
+    """
+    from dataclasses import asdict
+
+    from certify.hooks import Plugins
+
+    config = settings.load()
+    findings = Plugins().doctor(config)
+    bad = any(finding.status == "problem" for finding in findings)
+    if as_json:
+        print_json({"findings": [asdict(finding) for finding in findings], "ok": not bad})
+    else:
+        colors = {"ok": "green", "warning": "yellow", "problem": "red"}
+        for finding in findings:
+            status = click.style(f"{finding.status:<8}", fg=colors[finding.status])
+            click.echo(f"{status} {finding.subject}: {finding.detail}")
+            if finding.remedy:
+                click.echo(f"         → {finding.remedy}")
+    sys.exit(1 if bad else 0)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="only say what would be removed")
+@as_json
+def gc(dry_run: bool, as_json: bool) -> None:
+    """Remove what killed runs left behind: containers, networks, volumes, temporary files.
+
+    \b
+    Example: certify gc --dry-run
+    """
+    from certify.hooks import Plugins
+    from certify.nodes.owner import is_alive
+
+    removed = Plugins().gc(is_alive, dry_run)
+    if as_json:
+        print_json({"removed": removed, "dryRun": dry_run})
+        return
+    for line in removed:
+        click.echo(f"{'would remove' if dry_run else 'removed'} {line}")
+    if not removed:
+        click.echo("nothing was left behind")
+
+
+@click.command()
+@click.argument("which", type=click.Choice(["certify.yaml", "fleet.yaml"]), default="certify.yaml")
+def schema(which: str) -> None:
+    """Print the JSON Schema of certify.yaml or fleet.yaml.
+
+    \b
+    Example: certify schema > certify.schema.json
+    """
+    from certify.config import Config, Fleet
+    from certify.config import schema as schema_of
+
+    print_json(schema_of(Config if which == "certify.yaml" else Fleet))
+
+
+COMMANDS = (init, doctor, gc, schema)

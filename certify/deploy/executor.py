@@ -1,0 +1,62 @@
+"""Runs a rollout: intent written before, observation after every action, all under the fleet's lease."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from certify.deploy.driver import FleetDriver
+from certify.deploy.rollout import ENDED, Action, Observation, Result, Rollout, Status, Verb, advance, next_action, resume
+from certify.errors import CertifyError, NoVerdict
+from certify.images.candidate import ImageSource
+
+
+class Ledger(Protocol):
+    """Where the executor writes (:class:`certify.ledger.rollouts.RolloutLedger`). All raise LeaseLost."""
+
+    def intend(self, state: Rollout, action: Action) -> None: ...
+    def observe(self, state: Rollout, seen: Observation | None) -> None: ...
+    def quarantine(self, fleet: str, digest: str, reason: str) -> None: ...
+
+
+Told = Callable[[Action, str, str], None]
+
+
+class Executor:
+    """Carries one rollout to its end, or to where it has to pause."""
+
+    def __init__(self, ledger: Ledger, driver: FleetDriver, open_source: Callable[[], ImageSource], told: Told) -> None:
+        self._ledger = ledger
+        self._driver = driver
+        self._open_source = open_source
+        self._told = told
+
+    def run(self, state: Rollout) -> Rollout:
+        """Go on from ``state`` until it ends or pauses. Raises LeaseLost when another deployer took over."""
+        state = resume(state)
+        while (action := next_action(state)) is not None:
+            self._ledger.intend(state, action)
+            self._told(action, "…", "")
+            seen = self._perform(state, action)
+            state = advance(state, seen)
+            self._ledger.observe(state, seen)
+            self._told(action, seen.result, seen.detail)
+        if state.status is Status.ROLLED_BACK:
+            self._ledger.quarantine(state.plan.fleet, state.plan.release.digest, state.reason)
+        if state.status in ENDED:
+            self._ledger.observe(state, None)
+        return state
+
+    def _perform(self, state: Rollout, action: Action) -> Observation:
+        instance = next(i for i in state.plan.instances if i.name == action.instance)
+        release = state.plan.release
+        try:
+            if action.verb is Verb.PROVISION:
+                detail = self._driver.provision(instance, self._open_source(), release)
+            else:
+                detail = getattr(self._driver, action.verb.value)(instance, release)
+            return Observation(action, Result.OK, detail)
+        except NoVerdict as error:
+            return Observation(action, Result.UNKNOWN, error.message)
+        except CertifyError as error:
+            return Observation(action, Result.FAILED, error.message)

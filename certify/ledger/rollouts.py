@@ -1,0 +1,198 @@
+"""The rollout ledger. Every write is fenced: it is made only while the writer still holds the fleet's lease.
+
+A lease has a token that only ever grows; a deployer whose token is no longer the newest gets LeaseLost and stops.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import Column, Integer, MetaData, String, Table, Text, create_engine, event, insert, select, update
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from certify.deploy.rollout import ENDED, Action, Observation, Rollout
+from certify.errors import LeaseLost, RolloutError
+
+_TABLES = MetaData()
+_ROLLOUTS = Table(
+    "rollouts",
+    _TABLES,
+    Column("id", String(40), primary_key=True),
+    Column("fleet", String(64), index=True, nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("status", String(24), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created", String(24), nullable=False),
+    Column("updated", String(24), nullable=False),
+)
+_JOURNAL = Table(
+    "journal",
+    _TABLES,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("rollout", String(40), index=True, nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("token", Integer, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+_LEASES = Table(
+    "leases",
+    _TABLES,
+    Column("fleet", String(64), primary_key=True),
+    Column("owner", String(200), nullable=False),
+    Column("token", Integer, nullable=False),
+)
+_QUARANTINE = Table(
+    "quarantine",
+    _TABLES,
+    Column("fleet", String(64), primary_key=True),
+    Column("digest", String(71), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("at", String(24), nullable=False),
+)
+
+
+class RolloutLedger:
+    """Rollouts of all fleets. ``owner`` names the deploying process (see :mod:`certify.nodes.owner`)."""
+
+    def __init__(self, url: str, owner: str, is_alive: Callable[[str], bool]) -> None:
+        self._owner = owner
+        self._is_alive = is_alive
+        self._token = 0
+        try:
+            parsed = make_url(url)
+            if parsed.get_backend_name() == "sqlite" and parsed.database:
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            self._engine = create_engine(url)
+            if parsed.get_backend_name() == "sqlite":
+                event.listen(self._engine, "connect", _durable)
+            _TABLES.create_all(self._engine)
+        except (SQLAlchemyError, ArgumentError, ImportError, OSError) as error:
+            raise RolloutError(f"state: cannot open {url}: {_first_line(error)}", "see state: in certify.yaml") from None
+
+    def take_lease(self, fleet: str) -> None:
+        """Become the fleet's only deployer. Raises RolloutError while another one lives."""
+        with self._transaction() as connection:
+            row = connection.execute(select(_LEASES).where(_LEASES.c.fleet == fleet).with_for_update()).first()
+            if row is None:
+                self._token = 1
+                connection.execute(insert(_LEASES).values(fleet=fleet, owner=self._owner, token=1))
+                return
+            if row.owner not in ("", self._owner) and self._is_alive(row.owner):
+                raise RolloutError(f"fleet {fleet}: another deployer is at work ({row.owner})", "wait for it to end")
+            self._token = row.token + 1
+            taken = update(_LEASES).where(_LEASES.c.fleet == fleet, _LEASES.c.token == row.token)
+            if connection.execute(taken.values(owner=self._owner, token=self._token)).rowcount != 1:
+                raise RolloutError(f"fleet {fleet}: another deployer was faster", "wait for it to end")
+
+    def give_lease_back(self, fleet: str) -> None:
+        """Let others deploy. A killed process need not: its death is seen."""
+        with self._transaction() as connection:
+            mine = update(_LEASES).where(_LEASES.c.fleet == fleet, _LEASES.c.token == self._token)
+            connection.execute(mine.values(owner=""))
+
+    def start(self, state: Rollout) -> None:
+        """Write a new rollout down before anything is done."""
+        plan = state.plan
+        with self._fenced(plan.fleet) as connection:
+            row = {"id": state.id, "fleet": plan.fleet, "channel": plan.channel, "digest": plan.release.digest}
+            now = {"status": state.status, "state": _text(state), "created": _now(), "updated": _now()}
+            connection.execute(insert(_ROLLOUTS).values(**row, **now))
+
+    def intend(self, state: Rollout, action: Action) -> None:
+        """What is about to be done."""
+        with self._fenced(state.plan.fleet) as connection:
+            self._note(connection, state, "intent", _text(action))
+
+    def observe(self, state: Rollout, seen: Observation | None) -> None:
+        """What was seen, and the state that follows."""
+        with self._fenced(state.plan.fleet) as connection:
+            values = {"status": state.status, "state": _text(state), "updated": _now()}
+            connection.execute(update(_ROLLOUTS).where(_ROLLOUTS.c.id == state.id).values(**values))
+            if seen is not None:
+                self._note(connection, state, "observation", _text(seen))
+
+    def unfinished(self, fleet: str) -> Rollout | None:
+        """The fleet's rollout that has not ended, if any."""
+        states = [state for state in self.all(fleet) if state.status not in ENDED]
+        return states[0] if states else None
+
+    def all(self, fleet: str | None = None) -> list[Rollout]:
+        """Rollouts, newest first."""
+        wanted = select(_ROLLOUTS.c.state).order_by(_ROLLOUTS.c.id.desc())
+        with self._transaction() as connection:
+            rows = connection.execute(wanted if fleet is None else wanted.where(_ROLLOUTS.c.fleet == fleet)).all()
+        return [msgspec.json.decode(row.state, type=Rollout) for row in rows]
+
+    def journal(self, rollout_id: str) -> list[dict[str, Any]]:
+        """Everything written about one rollout, in order."""
+        wanted = select(_JOURNAL).where(_JOURNAL.c.rollout == rollout_id).order_by(_JOURNAL.c.number)
+        with self._transaction() as connection:
+            rows = connection.execute(wanted).all()
+        return [{"kind": r.kind, "at": r.at, "token": r.token, **msgspec.json.decode(r.body)} for r in rows]
+
+    def quarantine(self, fleet: str, digest: str, reason: str) -> None:
+        """Remember that a digest failed on a fleet."""
+        with self._fenced(fleet) as connection:
+            known = select(_QUARANTINE).where(_QUARANTINE.c.fleet == fleet, _QUARANTINE.c.digest == digest)
+            if connection.execute(known).first() is None:
+                connection.execute(insert(_QUARANTINE).values(fleet=fleet, digest=digest, reason=reason, at=_now()))
+
+    def quarantined(self, fleet: str, digest: str) -> str | None:
+        """Why a digest is quarantined for a fleet; None if it is not."""
+        wanted = select(_QUARANTINE.c.reason).where(_QUARANTINE.c.fleet == fleet, _QUARANTINE.c.digest == digest)
+        with self._transaction() as connection:
+            row = connection.execute(wanted).first()
+        return row.reason if row else None
+
+    def _note(self, connection: Connection, state: Rollout, kind: str, body: str) -> None:
+        connection.execute(insert(_JOURNAL).values(rollout=state.id, kind=kind, body=body, token=self._token, at=_now()))
+
+    @contextmanager
+    def _fenced(self, fleet: str) -> Iterator[Connection]:
+        with self._transaction() as connection:
+            row = connection.execute(select(_LEASES.c.token).where(_LEASES.c.fleet == fleet)).first()
+            if row is None or row.token != self._token:
+                raise LeaseLost(f"fleet {fleet}: another deployer took over", "see `certify rollout status`")
+            yield connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise RolloutError(f"state: the ledger failed: {_first_line(error)}", "see state: in certify.yaml") from None
+
+
+def new_rollout_id() -> str:
+    """Sortable by time, unique."""
+    return f"r{datetime.now(UTC):%Y%m%dt%H%M%S%f}-{secrets.token_hex(2)}"
+
+
+def _durable(connection: Any, record: Any) -> None:
+    """SQLite: readers beside the writer, and a committed row survives power loss."""
+    del record
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA busy_timeout=10000")
+
+
+def _text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,48 @@
+"""What ``certify doctor`` says about containers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from certify.config import Config, size_bytes
+from certify.errors import EngineUnavailable
+from certify.hooks import Finding
+from certify_docker.busybox import is_static_for
+from certify_docker.engine import connect, translated
+
+_OLDEST = (20, 10)
+
+
+def examine(config: Config) -> Iterator[Finding]:
+    """The engine, its version and memory, and the helper for images without a shell."""
+    try:
+        client = connect(timeout=10)
+        with translated():
+            info = client.info()
+    except EngineUnavailable as error:
+        yield Finding("docker engine", "problem", error.message, "systemctl start docker, or as root: dockerd &")
+        return
+    version = info["ServerVersion"]
+    where = os.environ.get("DOCKER_HOST", "local")
+    numbers = tuple(int(part) for part in version.split("+")[0].split("-")[0].split(".")[:2] if part.isdigit())
+    status = "ok" if numbers >= _OLDEST else "problem"
+    yield Finding("docker engine", status, f"{version} ({where}), cgroup v{info.get('CgroupVersion', '1')}, {info['Driver']}",
+                  "" if status == "ok" else "certify needs 20.10 or later: apt-get install docker.io")
+    wanted = size_bytes(config.platforms.container.memory)
+    fits = int(info["MemTotal"]) // wanted
+    yield Finding("memory", "ok" if fits else "problem", f"{fits} containers of {config.platforms.container.memory} fit",
+                  "" if fits else "lower platforms.container.memory in certify.yaml")
+    yield _busybox({"x86_64": "amd64", "aarch64": "arm64"}.get(info["Architecture"], info["Architecture"]))
+
+
+def _busybox(architecture: str) -> Finding:
+    path = os.environ.get("CERTIFY_BUSYBOX") or shutil.which("busybox")
+    remedy = "apt-get install busybox-static"
+    if path is None:
+        return Finding("busybox", "warning", "none here: images without a shell cannot be checked", remedy)
+    if not is_static_for(Path(path).read_bytes(), architecture):
+        return Finding("busybox", "warning", f"{path} is no static {architecture} program", remedy)
+    return Finding("busybox", "ok", f"{path} is lent to images without a shell")
