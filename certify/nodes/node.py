@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from certify.errors import NodeLost, ShellUnavailable, StrictMismatch
 from certify.images.candidate import Candidate
 from certify.nodes.facts import Facts, gather
-from certify.nodes.platform import Machine, MachineFacts, NodeSpec
+from certify.nodes.platform import Machine, MachineFacts, NodeSpec, StopReport
 from certify.nodes.shell import Result, Shell
 
 _TRANSCRIPT = 200
@@ -121,6 +121,11 @@ class Node:
         self.changes += 1
         with self._lock:
             self._facts = None
+
+    def stop(self) -> StopReport:
+        """Stop it for good, in an orderly way first. For destructive checks: nothing can be run afterwards."""
+        self._shell.close()
+        return self.machine.stop()
 
     def remove(self) -> None:
         """Take the node away. Safe to repeat."""

@@ -33,6 +33,15 @@ class MachineFacts:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class StopReport:
+    """How a machine stopped: after how many seconds, with which exit status, and whether it had to be killed."""
+
+    seconds: float
+    status: int
+    killed: bool
+
+
 class Channel(Protocol):
     """A byte stream to one command interpreter on the machine, its two outputs apart."""
 
@@ -64,12 +73,20 @@ class Machine(Protocol):
         """Everything process 1 and the kernel have said, within a cap."""
         ...
 
+    def changed_paths(self) -> frozenset[str] | None:
+        """Paths that differ from the image since it was booted; None when the driver cannot tell."""
+        ...
+
     def why_dead(self) -> str | None:
         """None while the machine runs, else the reason in a few words. Raises EngineUnavailable."""
         ...
 
     def restart(self) -> None:
         """Stop and start in an orderly way, and wait until ready. Raises NodeLost."""
+        ...
+
+    def stop(self) -> StopReport:
+        """Ask it to stop, kill it when it does not, and say how it went. It stays stopped."""
         ...
 
     def remove(self) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 from certify.config import ContainerPlatform, seconds
 from certify.errors import BootFailed, NodeLost
-from certify.nodes.platform import MachineFacts
+from certify.nodes.platform import MachineFacts, StopReport
 from certify_docker.boot_mode import TOOLS
 from certify_docker.channel import ExecChannel
 from certify_docker.engine import translated
 from certify_docker.readiness import wait_ready
 
 _CONSOLE_CAP = 4 * 1024**2
+_KILLED = 137
 
 
 class DockerMachine:
@@ -63,6 +64,10 @@ class DockerMachine:
             state: dict[str, Any] = self._client.api.inspect_container(self.container)["State"]
             return state
 
+    def changed_paths(self) -> frozenset[str]:
+        with translated():
+            return frozenset(change["Path"] for change in self._client.api.diff(self.container) or ())
+
     def why_dead(self) -> str | None:
         try:
             state = self.state()
@@ -80,6 +85,14 @@ class DockerMachine:
             self.wait_ready()
         except BootFailed as error:
             raise NodeLost(f"it did not come back from a restart: {error.message}", error.hint) from None
+
+    def stop(self) -> StopReport:
+        allowed, started = int(seconds(self._settings.stop_timeout)), time.monotonic()
+        with translated():
+            self._client.api.stop(self.container, timeout=allowed)
+        took = time.monotonic() - started
+        status = self.state()["ExitCode"]
+        return StopReport(took, status, killed=status == _KILLED and took >= allowed)
 
     def wait_ready(self) -> float:
         """Wait until the container is ready in its mode's sense. Returns seconds. Raises BootFailed."""

@@ -44,6 +44,9 @@ EOF
 sed -i -e 's/^PASS_MAX_DAYS.*/PASS_MAX_DAYS 365/' -e 's/^UMASK.*/UMASK 027/' "$root/etc/login.defs"
 chmod 0600 "$root/etc/crontab" 2>/dev/null || true
 
+# PAM: an empty password is no password
+sed -i 's/ nullok//' "$root"/etc/pam.d/common-*
+
 # nothing of the build stays behind
 rm -rf "$root"/etc/ssh/ssh_host_* "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/cache/debconf/*-old \
     "$root"/var/cache/ldconfig/aux-cache "$root"/var/lib/dpkg/*-old "$root"/etc/*- "$root"/root/.bash_history \

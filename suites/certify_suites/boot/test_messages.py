@@ -1,0 +1,39 @@
+"""What the boot said."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from certify.nodes.node import Node
+
+_BAD = re.compile(
+    r"Kernel panic|emergency mode|rescue mode|Failed to mount|dracut:/#|\(initramfs\)|Dependency failed|segfault|Oops:", re.IGNORECASE
+)
+
+
+@pytest.mark.needs("systemd")
+def test_no_error_in_the_journal(node: Node, settings: dict[str, Any]) -> None:
+    """An error that is logged at every boot trains people not to read errors."""
+    lines = node.run_many(["journalctl -b -p err -o cat --no-pager"])[0].lines
+    allowed = [re.compile(pattern) for pattern in settings["journal_errors_allowed"]]
+    assert [line for line in lines if not any(pattern.search(line) for pattern in allowed)] == []
+
+
+@pytest.mark.needs("systemd")
+def test_journal_is_readable(node: Node) -> None:
+    """Without a journal nobody will ever know why."""
+    assert node.run_many(["journalctl -b -n 1 -o cat --no-pager"])[0].lines != []
+
+
+def test_console_is_clean(node: Node) -> None:
+    """The console is all an operator sees of a machine that hangs."""
+    lines = node.console().decode("utf-8", "replace").splitlines()
+    assert [line.strip() for line in lines if _BAD.search(line)] == []
+
+
+def test_no_zombies(node: Node) -> None:
+    """Zombies at boot are a process that does not wait for its children; their number only grows."""
+    states = node.run_many(["cat /proc/[0-9]*/stat 2>/dev/null"])[0].lines
+    assert [line for line in states if line.rpartition(")")[2].split()[:1] == ["Z"]] == []
