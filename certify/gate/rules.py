@@ -27,7 +27,7 @@ def evaluate(policy: Policy, evidence: Evidence, now: datetime) -> Decision:
 
 def _certified(policy: Policy, ours: Sequence[Certificate]) -> RuleResult:
     if ours:
-        return RuleResult("certified", ALLOW, f"{len(ours)} valid certificates", evidence=tuple(c.digest for c in ours))
+        return RuleResult("certified", ALLOW, f"{len(ours)} valid certificate{'s' if len(ours) > 1 else ''}", evidence=tuple(c.digest for c in ours))
     return RuleResult(
         "certified",
         DENY,
@@ -119,5 +119,5 @@ def _names(required: str, check: str) -> bool:
 
 
 def _some(names: frozenset[str]) -> str:
-    short = sorted(name.partition("::")[2] or name for name in names)
+    short = sorted((name.partition("::")[2] or name).partition("[")[0] for name in names)
     return ", ".join(short[:5]) + (f" and {len(short) - 5} more" if len(short) > 5 else "")

@@ -1,7 +1,7 @@
 """The nodes of a run: booted side by side, within a memory budget, kept as long as the isolation asks.
 
-Shared nodes (isolation ``run``) start booting at the beginning, as many as fit. Anything else is booted when a check
-asks for it; when memory is short, idle shared nodes make room first and are booted again if needed.
+Shared nodes (isolation ``run``) and those of destructive checks start booting at the beginning, as many as fit. Anything
+else is booted when a check asks for it; when memory is short, idle nodes make room first and are booted again if needed.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class NodePool:
         self.retired: list[Booting] = []
         self.on_retire: Callable[[Booting], bool] = lambda _: False
 
-    def start(self, targets: Iterable[PlannedTarget]) -> None:
-        """Begin booting one shared node per target, as many as the budget holds."""
-        for target in targets:
+    def start(self, wanted: Iterable[tuple[Key, PlannedTarget]]) -> None:
+        """Begin booting nodes that checks will ask for, as many as the budget and the processors hold."""
+        for key, target in itertools.islice(wanted, _AT_ONCE):
             if self._used() + self._cost(target) <= self._budget or not self._nodes:
-                self._begin(("run", target.id), target)
+                self._begin(key, target)
 
     def get(self, target: PlannedTarget, key: Key, waiting: Callable[[Booting], None], *, beside: Key | None = None) -> Node:
         """The node of ``key``, booting it if need be. ``waiting`` is called about five times a second meanwhile;
@@ -88,8 +88,8 @@ class NodePool:
 
     def close(self) -> None:
         """Take every node away, and what the platforms made for the run."""
-        for key in list(self._nodes):
-            self.release(key)
+        bookings = [self._nodes.pop(key) for key in list(self._nodes)]
+        list(self._executor.map(self._retire, bookings))
         self._executor.shutdown(wait=True, cancel_futures=True)
         for platform in {id(b.target.platform): b.target.platform for b in self.retired}.values():
             platform.close(self._run_id)

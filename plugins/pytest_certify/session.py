@@ -86,9 +86,9 @@ class CertifySession:
         planned = [(item, target) for item in session.items if (target := collection.target_of(item))]
         if self.recorder:
             self.recorder.plan([(item.nodeid, target.id) for item, target in planned])
-        if self._config.option.isolation == "run":
-            needed = {t.id: t for item, t in planned if not _skipped(item) and not _own_node(item)}
-            self.context.pool.start(needed.values())
+        needed = {self._key(item, target): target for item, target in planned if not _skipped(item)}
+        shared = {key: target for key, target in needed.items() if key[0] == "run"}
+        self.context.pool.start({**shared, **needed}.items())
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:

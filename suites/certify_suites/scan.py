@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import translate
 from typing import cast
 
 from certify.nodes.node import Node
@@ -62,7 +63,8 @@ class Scan:
 
     def named(self, *patterns: str) -> list[str]:
         """Paths of the image's files whose path fits one of the shell patterns."""
-        return [f.path for f in self.files if f.from_image and any(fnmatch(f.path, pattern) for pattern in patterns)]
+        wanted = _compiled(patterns)
+        return [file.path for file in self.files if file.from_image and wanted.match(file.path)]
 
 
 def scan(node: Node) -> Scan:
@@ -75,8 +77,13 @@ def scan(node: Node) -> Scan:
 
 def unlisted(paths: Iterable[str], allowed: Iterable[str]) -> list[str]:
     """The paths that no pattern of the allow-list covers."""
-    patterns = list(allowed)
-    return sorted(path for path in paths if not any(fnmatch(path, pattern) for pattern in patterns))
+    listed = _compiled(tuple(allowed))
+    return sorted(path for path in paths if not listed.match(path))
+
+
+def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    """One regular expression for all shell patterns; it matches nothing when there are none."""
+    return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)")
 
 
 def grep(node: Node, pattern: str, folders: Iterable[str], *, options: str = "-rIlE") -> list[str]:
