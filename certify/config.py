@@ -32,7 +32,7 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every model: frozen, and a field nobody knows is an error."""
 
 
-class ContainerPlatform(Model):
+class ContainerPlatform(Model, frozen=True):
     """How candidates are booted in containers."""
 
     driver: str = "docker"
@@ -46,13 +46,13 @@ class ContainerPlatform(Model):
     stop_timeout: Duration = "10s"
 
 
-class Platforms(Model):
+class Platforms(Model, frozen=True):
     """The platforms this project boots its candidates on, by name."""
 
     container: ContainerPlatform = ContainerPlatform()
 
 
-class Trust(Model):
+class Trust(Model, frozen=True):
     """Where the channel repository, the keys and the certificates are; ``root`` is the root metadata a deployer starts
     from, ``client`` what it remembers."""
 
@@ -63,7 +63,7 @@ class Trust(Model):
     root: str | None = None
 
 
-class Requires(Model):
+class Requires(Model, frozen=True):
     """What must have passed before a digest may stand on a channel."""
 
     suites: list[str] = []
@@ -71,7 +71,7 @@ class Requires(Model):
     checks: list[str] = []
 
 
-class Channel(Model):
+class Channel(Model, frozen=True):
     """One channel and its gate."""
 
     requires: Requires = Requires()
@@ -87,7 +87,7 @@ def default_channels() -> dict[str, Channel]:
     return {"staging": Channel(requires=Requires(suites=["baseline"]))}
 
 
-class Config(Model):
+class Config(Model, frozen=True):
     """``certify.yaml``."""
 
     version: Annotated[int, Meta(ge=1, le=1)] = 1
@@ -102,7 +102,7 @@ class Config(Model):
     channels: dict[Name, Channel] = msgspec.field(default_factory=default_channels)
 
 
-class Health(Model):
+class Health(Model, frozen=True):
     """When an instance serves: HTTP status 200 to 399, ``successes`` times in a row."""
 
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
@@ -114,7 +114,7 @@ class Health(Model):
     soak: Duration = "1s"
 
 
-class Instance(Model):
+class Instance(Model, frozen=True):
     """One member of a fleet. ``publish`` maps a port of this host's loopback to the one the image serves."""
 
     name: Name
@@ -122,7 +122,7 @@ class Instance(Model):
     publish: dict[str, int] = {}
 
 
-class Fleet(Model):
+class Fleet(Model, frozen=True):
     """``fleet.yaml``."""
 
     fleet: Name
@@ -192,7 +192,9 @@ def load(path: Path, model: type[T]) -> T:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not YAML: {getattr(error, 'problem', error)}", "check the indentation") from None
+        raise ConfigError(
+            f"{path}{line}: not YAML: {getattr(error, 'problem', error)}", "check the indentation"
+        ) from None
     data = _string_keys({} if data is None else data)
     try:
         return msgspec.convert(data, model)

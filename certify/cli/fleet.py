@@ -72,8 +72,10 @@ def _begin(
     plan = _plan(config, fleet, channel, driver)
     reason = ledger.quarantined(fleet.fleet, plan.release.digest)
     if reason and not retry and plan.changes:
-        raise RolloutError(f"{plan.release.digest} failed on fleet {fleet.fleet} before: {reason}",
-                           "promote another image, or try it again with --retry-quarantined")
+        raise RolloutError(
+            f"{plan.release.digest} failed on fleet {fleet.fleet} before: {reason}",
+            "promote another image, or try it again with --retry-quarantined",
+        )
     return begin(new_rollout_id(), plan)
 
 
@@ -86,7 +88,9 @@ def _plan(config: Config, fleet: Fleet, channel: str, driver: FleetDriver) -> Pl
 
     policy_of(config, channel)
     if fleet.product not in (None, config.product):
-        raise UsageError(f"fleet {fleet.fleet} runs {fleet.product}, certify.yaml is about {config.product}", "use its own")
+        raise UsageError(
+            f"fleet {fleet.fleet} runs {fleet.product}, certify.yaml is about {config.product}", "use its own"
+        )
     verified = Verifier(config).channel(channel, this_architecture())
     running = {instance.name: driver.running(instance.name) for instance in fleet.instances}
     return make_plan(fleet, channel, verified.pointer, running)
@@ -178,7 +182,9 @@ def status(settings: Settings, rollout_id: str | None, as_json: bool) -> None:
     for entry in journal:
         if entry["kind"] == "observation":
             action = entry["action"]
-            click.echo(f"  {entry['at']}  {action['instance']:<16} {action['verb']:<13} {entry['result']:<8} {entry['detail']}")
+            click.echo(
+                f"  {entry['at']}  {action['instance']:<16} {action['verb']:<13} {entry['result']:<8} {entry['detail']}"
+            )
     click.echo(f"{found[0].status}{': ' + found[0].reason if found[0].reason else ''}")
 
 

@@ -25,7 +25,9 @@ Boot and check an image:  pytest --image docker-daemon:app:1.2 --suite baseline"
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CERTIFY"})
 @click.version_option(certify.__version__, prog_name="certify")
-@click.option("--config", type=click.Path(path_type=Path), help="certify.yaml to use (default: ./certify.yaml if there)")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="certify.yaml to use (default: ./certify.yaml if there)"
+)
 @click.option("--debug", is_flag=True, help="show tracebacks")
 @click.pass_context
 def cli(context: click.Context, config: Path | None, debug: bool) -> None:

@@ -69,7 +69,10 @@ def init(settings: Settings, product: str | None) -> None:
     made = keys.create()
     if made:
         click.echo(f"written  {keys.path}: development keys for {', '.join(made)}")
-        click.secho("         These are DEVELOPMENT keys, unencrypted on this disk. For production keep root and targets", bold=True)
+        click.secho(
+            "         These are DEVELOPMENT keys, unencrypted on this disk. For production keep root and targets",
+            bold=True,
+        )
         click.secho("         offline and put the others into a KMS or token: docs/gate-a-release.md", bold=True)
     else:
         click.echo(f"kept     {keys.path}")

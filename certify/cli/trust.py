@@ -92,7 +92,8 @@ def verify(settings: Settings, reference: str, channel: str | None, as_json: boo
         try:
             verified = Verifier(config).candidate(candidate, name)
             answers[name] = ""
-            told = f"serial {verified.pointer.serial}, {len(verified.certificates)} certificates, until {verified.pointer.valid_until}"
+            pointer, count = verified.pointer, len(verified.certificates)
+            told = f"serial {pointer.serial}, {count} certificates, until {pointer.valid_until}"
             _unless(as_json, f"{mark(True)} {name}: {candidate.digest} ({told})")
         except TrustError as error:
             answers[name] = error.message
@@ -123,15 +124,23 @@ def channels(settings: Settings, refresh: bool, as_json: bool) -> None:
             repository.refresh()
     pointers, expires = repository.pointers(), repository.expires()
     if as_json:
-        print_json({"channels": [p.to_json() for p in pointers], "metadataExpires": expires.strftime("%Y-%m-%dT%H:%M:%SZ")})
+        print_json(
+            {"channels": [p.to_json() for p in pointers], "metadataExpires": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        )
         return
     rows = [("CHANNEL", "PRODUCT", "ARCH", "SERIAL", "DIGEST", "SINCE", "UNTIL")]
-    rows += [(p.channel, p.product, p.arch, str(p.serial), p.digest[:19], p.not_before, p.valid_until) for p in pointers]
-    table(rows) if pointers else click.echo("nothing stands on any channel; promote an image: certify promote REF --to CHANNEL")
+    rows += [
+        (p.channel, p.product, p.arch, str(p.serial), p.digest[:19], p.not_before, p.valid_until) for p in pointers
+    ]
+    table(rows) if pointers else click.echo(
+        "nothing stands on any channel; promote an image: certify promote REF --to CHANNEL"
+    )
     left = expires - datetime.now(UTC)
     if left.days < 3:
         told = "has expired" if left.total_seconds() < 0 else f"expires in {left.days} d {left.seconds // 3600} h"
-        click.secho(f"the channel metadata {told}, and with it every channel: certify channels --refresh", fg="red", err=True)
+        click.secho(
+            f"the channel metadata {told}, and with it every channel: certify channels --refresh", fg="red", err=True
+        )
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -6,7 +6,18 @@ from collections.abc import Callable
 from typing import Protocol
 
 from certify.deploy.driver import FleetDriver
-from certify.deploy.rollout import ENDED, Action, Observation, Result, Rollout, Status, Verb, advance, next_action, resume
+from certify.deploy.rollout import (
+    ENDED,
+    Action,
+    Observation,
+    Result,
+    Rollout,
+    Status,
+    Verb,
+    advance,
+    next_action,
+    resume,
+)
 from certify.errors import CertifyError, NoVerdict
 from certify.images.candidate import ImageSource
 

@@ -76,9 +76,13 @@ class Bundle:
         present = set(self._files())
         for name in sorted(present | set(listed)):
             if name not in listed:
-                raise EvidenceError(f"{self.path}/{name} was added after the run", "evidence is never edited; run again")
+                raise EvidenceError(
+                    f"{self.path}/{name} was added after the run", "evidence is never edited; run again"
+                )
             if name not in present or _entry(self.path / name) != listed[name]:
-                raise EvidenceError(f"{self.path}/{name} was changed after the run", "evidence is never edited; run again")
+                raise EvidenceError(
+                    f"{self.path}/{name} was changed after the run", "evidence is never edited; run again"
+                )
         return "sha256:" + hashlib.sha256(document).hexdigest()
 
     def read_run(self) -> Run:
@@ -113,7 +117,7 @@ class Bundle:
             raise EvidenceError(f"{self.path / name}: {error.strerror}", "name a run's evidence directory") from None
 
 
-class _explained:  # noqa: N801
+class _explained:
     """Turn a failed write into one clear line."""
 
     def __init__(self, path: Path) -> None:
@@ -135,7 +139,7 @@ def _entry(path: Path) -> dict[str, Any]:
         return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size": path.stat().st_size}
 
 
-def directory_digest(path: Path, keep: Callable[[str], bool] = lambda name: True) -> str:
+def directory_digest(path: Path, keep: Callable[[str], bool] = lambda _: True) -> str:
     """One digest over a folder's files: names and contents, in a fixed order. ``keep`` chooses by relative name."""
     hasher = hashlib.sha256()
     for root, folders, names in sorted(os.walk(path)):

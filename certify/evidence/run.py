@@ -109,7 +109,7 @@ def complete(planned: Iterable[tuple[str, str]], checks: Iterable[Check]) -> tup
 
 def suite_of(check_id: str) -> str:
     """``hygiene`` for ``certify_suites.hygiene.test_identity::test_x[…]``: the package that holds the module."""
-    parts = check_id.split("::")[0].split(".")
+    parts = check_id.split("::", maxsplit=1)[0].split(".")
     return parts[-2] if len(parts) > 1 else parts[0]
 
 

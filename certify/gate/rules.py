@@ -27,7 +27,12 @@ def evaluate(policy: Policy, evidence: Evidence, now: datetime) -> Decision:
 
 def _certified(policy: Policy, ours: Sequence[Certificate]) -> RuleResult:
     if ours:
-        return RuleResult("certified", ALLOW, f"{len(ours)} valid certificate{'s' if len(ours) > 1 else ''}", evidence=tuple(c.digest for c in ours))
+        return RuleResult(
+            "certified",
+            ALLOW,
+            f"{len(ours)} valid certificate{'s' if len(ours) > 1 else ''}",
+            evidence=tuple(c.digest for c in ours),
+        )
     return RuleResult(
         "certified",
         DENY,
@@ -84,7 +89,9 @@ def _checks(policy: Policy, ours: Sequence[Certificate]) -> Iterator[RuleResult]
     for check in policy.checks:
         found = next((c for c in ours if any(_names(check, name) for name in c.passed)), None)
         if found is None:
-            yield RuleResult(f"check:{check}", DENY, f"{check} did not pass", "run it without deselecting or skipping it")
+            yield RuleResult(
+                f"check:{check}", DENY, f"{check} did not pass", "run it without deselecting or skipping it"
+            )
         else:
             yield RuleResult(f"check:{check}", ALLOW, f"{check} passed", evidence=(found.digest,))
 

@@ -167,11 +167,15 @@ def verified(pieces: Iterator[bytes], digest: str, size: int, what: str) -> Iter
         hasher.update(piece)
         yield piece
     if seen != size:
-        raise DigestMismatch(f"{what}: {'more than ' if seen > size else ''}{seen} bytes where {size} are declared",
-                             "the image is cut or was changed; copy or push it again")
+        raise DigestMismatch(
+            f"{what}: {'more than ' if seen > size else ''}{seen} bytes where {size} are declared",
+            "the image is cut or was changed; copy or push it again",
+        )
     if "sha256:" + hasher.hexdigest() != digest:
-        raise DigestMismatch(f"{what}: its bytes do not have the digest {digest}",
-                             "the image was changed or damaged; copy or push it again")
+        raise DigestMismatch(
+            f"{what}: its bytes do not have the digest {digest}",
+            "the image was changed or damaged; copy or push it again",
+        )
 
 
 def parse_config(raw: bytes, what: str) -> tuple[dict[str, Any], ImageConfig]:

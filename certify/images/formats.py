@@ -51,7 +51,9 @@ class Directory:
     def __init__(self, root: Path) -> None:
         self._root = root
         if not root.is_dir():
-            raise ImageNotFound(f"oci:{root}: no such directory", "an OCI layout is a directory with an oci-layout file")
+            raise ImageNotFound(
+                f"oci:{root}: no such directory", "an OCI layout is a directory with an oci-layout file"
+            )
 
     def size(self, name: str) -> int:
         return self._path(name).stat().st_size
@@ -81,9 +83,11 @@ class Archive:
             raise ImageNotFound(f"{path}: no such file", "check the path after the transport")
         try:
             self._tar = tarfile.open(path)  # noqa: SIM115 - lives as long as the source
-            self._members = {name: member for name, member in self._index()}
+            self._members = dict(self._index())
         except (tarfile.TarError, EOFError, OSError) as error:
-            raise ImageInvalid(f"{path}: not a whole tar archive ({error})", "it is cut or damaged; copy it again") from None
+            raise ImageInvalid(
+                f"{path}: not a whole tar archive ({error})", "it is cut or damaged; copy it again"
+            ) from None
 
     def _index(self) -> Iterator[tuple[str, tarfile.TarInfo]]:
         for count, member in enumerate(self._tar):
@@ -134,7 +138,9 @@ class Archive:
         for _ in range(8):
             member = self._members.get(str(PurePosixPath(name)))
             if member is None:
-                raise ImageInvalid(f"{self._path}: {name} is missing", "the archive is cut or incomplete; copy it again")
+                raise ImageInvalid(
+                    f"{self._path}: {name} is missing", "the archive is cut or incomplete; copy it again"
+                )
             if member.isreg():
                 return member
             base = PurePosixPath(member.name).parent if member.issym() else PurePosixPath()
@@ -321,7 +327,9 @@ def _for_this_machine(found: list[dict[str, Any]], what: str) -> dict[str, Any]:
         if platform.get("os") == "linux" and platform.get("architecture") == wanted:
             return item
         offered.append(f"{platform.get('os')}/{platform.get('architecture')}")
-    raise WrongPlatform(f"{what}: the index has no image for linux/{wanted}", f"it offers {', '.join(offered) or 'none'}")
+    raise WrongPlatform(
+        f"{what}: the index has no image for linux/{wanted}", f"it offers {', '.join(offered) or 'none'}"
+    )
 
 
 def _by_tag(found: list[dict[str, Any]], reference: Reference) -> dict[str, Any]:

@@ -76,7 +76,9 @@ class RolloutLedger:
                 event.listen(self._engine, "connect", _durable)
             _TABLES.create_all(self._engine)
         except (SQLAlchemyError, ArgumentError, ImportError, OSError) as error:
-            raise RolloutError(f"state: cannot open {url}: {_first_line(error)}", "see state: in certify.yaml") from None
+            raise RolloutError(
+                f"state: cannot open {url}: {_first_line(error)}", "see state: in certify.yaml"
+            ) from None
 
     def take_lease(self, fleet: str) -> None:
         """Become the fleet's only deployer. Raises RolloutError while another one lives."""
@@ -154,7 +156,9 @@ class RolloutLedger:
         return row.reason if row else None
 
     def _note(self, connection: Connection, state: Rollout, kind: str, body: str) -> None:
-        connection.execute(insert(_JOURNAL).values(rollout=state.id, kind=kind, body=body, token=self._token, at=_now()))
+        connection.execute(
+            insert(_JOURNAL).values(rollout=state.id, kind=kind, body=body, token=self._token, at=_now())
+        )
 
     @contextmanager
     def _fenced(self, fleet: str) -> Iterator[Connection]:
@@ -170,7 +174,9 @@ class RolloutLedger:
             with self._engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise RolloutError(f"state: the ledger failed: {_first_line(error)}", "see state: in certify.yaml") from None
+            raise RolloutError(
+                f"state: the ledger failed: {_first_line(error)}", "see state: in certify.yaml"
+            ) from None
 
 
 def new_rollout_id() -> str:

@@ -21,7 +21,7 @@ _SCRIPTS = {
     "units": "systemctl list-units --all --full --plain --no-legend --no-pager 2>/dev/null",
     "users": "cat /etc/passwd 2>/dev/null",
     "mounts": "cat /proc/self/mounts 2>/dev/null",
-    "sockets": "for f in tcp tcp6 udp udp6; do [ -r /proc/net/$f ] && sed \"s/^/$f /\" /proc/net/$f; done 2>/dev/null",
+    "sockets": 'for f in tcp tcp6 udp udp6; do [ -r /proc/net/$f ] && sed "s/^/$f /" /proc/net/$f; done 2>/dev/null',
     "sysctls": "sysctl -a 2>/dev/null",
     "kernel": "cat /proc/sys/kernel/osrelease 2>/dev/null",
     "boot_id": "cat /proc/sys/kernel/random/boot_id 2>/dev/null",

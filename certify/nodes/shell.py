@@ -52,7 +52,9 @@ class Result:
 class Shell:
     """A framed shell over channels that ``open_channel`` gives. Safe to use from several threads; commands queue."""
 
-    def __init__(self, open_channel: Callable[[], Channel], *, timeout: float = 60.0, limit: int = 16 * 1024**2) -> None:
+    def __init__(
+        self, open_channel: Callable[[], Channel], *, timeout: float = 60.0, limit: int = 16 * 1024**2
+    ) -> None:
         self._open_channel = open_channel
         self._timeout = timeout
         self._limit = limit
@@ -76,7 +78,7 @@ class Shell:
             pending: list[tuple[str, FramePair]] = []
             queue = list(reversed(commands))
             while queue or pending:
-                while queue and (not pending or len(pending) < _AHEAD and len(queue[-1]) < _AHEAD_BYTES):
+                while queue and (not pending or (len(pending) < _AHEAD and len(queue[-1]) < _AHEAD_BYTES)):
                     pending.append(self._send(queue.pop()))
                 command, frames = pending.pop(0)
                 results.append(self._collect(command, frames, allowed))
@@ -109,17 +111,23 @@ class Shell:
                 piece = self._connected().receive(left) if left > 0 else None
                 if piece is None:
                     self._kill()
-                    raise CommandTimeout(f"took longer than {timeout:g} s and was killed: {_shorten(command)}",
-                                         "give it more time (timeout=…, command_timeout in certify.yaml)")
+                    raise CommandTimeout(
+                        f"took longer than {timeout:g} s and was killed: {_shorten(command)}",
+                        "give it more time (timeout=…, command_timeout in certify.yaml)",
+                    )
                 self._feed(piece[0], frames.stdout if piece[0] == 1 else frames.stderr, piece[1])
                 if frames.overflowing or max(map(len, self._rest.values())) > self._limit:
                     self._kill()
-                    raise OutputLimit(f"printed more than {self._limit} bytes and was killed: {_shorten(command)}",
-                                      "print less, or raise output_limit in certify.yaml")
+                    raise OutputLimit(
+                        f"printed more than {self._limit} bytes and was killed: {_shorten(command)}",
+                        "print less, or raise output_limit in certify.yaml",
+                    )
         except (ShellUnavailable, ValueError):
             self._drop()
-            raise ShellUnavailable(f"the shell was lost while running: {_shorten(command)}",
-                                   "the node or the way to it failed; see its console") from None
+            raise ShellUnavailable(
+                f"the shell was lost while running: {_shorten(command)}",
+                "the node or the way to it failed; see its console",
+            ) from None
         status = frames.stdout.status or 0
         return Result(command, status, frames.stdout.output, frames.stderr.output, time.monotonic() - started)
 

@@ -142,7 +142,7 @@ class ChannelRepository:
 
     def _load(self, name: str, kind: type[T]) -> T:
         try:
-            document: Metadata[T] = Metadata.from_bytes(self._read(self._metadata / name))
+            document: Metadata[Any] = Metadata.from_bytes(self._read(self._metadata / name))
         except RepositoryError as error:
             raise NotVerified(f"{self._metadata / name}: {error}", "restore the repository from a copy") from None
         if not isinstance(document.signed, kind):
@@ -168,7 +168,9 @@ class ChannelRepository:
         try:
             return path.read_bytes()
         except OSError as error:
-            raise TrustError(f"{path}: {error.strerror}", "restore the repository, or make one with `certify init`") from None
+            raise TrustError(
+                f"{path}: {error.strerror}", "restore the repository, or make one with `certify init`"
+            ) from None
 
 
 def _role(channel: str, product: str) -> str:

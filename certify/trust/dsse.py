@@ -37,8 +37,10 @@ def verify(envelope: bytes, keys: list[Key], what: str, threshold: int = 1) -> d
     pae = Envelope(payload, PAYLOAD_TYPE, {}).pae()
     signed_by = [key for key in distinct(keys) if any(_signed(key, signature, pae) for signature in signatures)]
     if threshold < 1 or len(signed_by) < threshold:
-        raise NotVerified(f"{what}: signed by {len(signed_by)} of the {threshold} trusted keys needed",
-                          "it was changed, or signed by a key that is not trusted here")
+        raise NotVerified(
+            f"{what}: signed by {len(signed_by)} of the {threshold} trusted keys needed",
+            "it was changed, or signed by a key that is not trusted here",
+        )
     try:
         return msgspec.json.decode(payload, type=dict[str, Any])
     except msgspec.DecodeError as error:

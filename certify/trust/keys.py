@@ -61,7 +61,8 @@ class KeyStore:
             return Signer.from_priv_key_uri(f"file2:{path}", public)
         except OSError as error:
             raise KeyUnusable(
-                f"{path}: {error.strerror}", f"only the holder of the {role} key can do this; make keys with `certify init`"
+                f"{path}: {error.strerror}",
+                f"only the holder of the {role} key can do this; make keys with `certify init`",
             ) from None
         except (ValueError, TypeError, SslibError, ImportError) as error:
             raise KeyUnusable(f"{path}: unusable private key ({error})", "restore it from where it was made") from None

@@ -35,8 +35,10 @@ class Refused(CertifyError):
 
     def __init__(self, decision: Decision) -> None:
         told = "; ".join(rule.message for rule in decision.rules if rule.status != "pass")
-        super().__init__(f"the gate of {decision.channel} refuses {decision.digest}: {told}",
-                         "; ".join(dict.fromkeys(decision.what_would_change_it)))
+        super().__init__(
+            f"the gate of {decision.channel} refuses {decision.digest}: {told}",
+            "; ".join(dict.fromkeys(decision.what_would_change_it)),
+        )
         self.decision = decision
 
 
@@ -54,7 +56,7 @@ def judge(candidate: Candidate, channel: str, config: Config, now: datetime | No
     policy = policy_of(config, channel)
     keys = KeyStore(Path(config.trust.keys))
     good, bad = CertificateStore(Path(config.trust.certificates)).about(candidate.digest, [keys.public("runner")])
-    standing = frozenset()
+    standing: frozenset[str] = frozenset()
     if policy.after is not None and Verifier(config, now).stands_on(candidate, policy.after):
         standing = frozenset([policy.after])
     evidence = Evidence(candidate.digest, tuple(good), standing)
@@ -86,8 +88,11 @@ def _pointer(
     candidate: Candidate, judged: Judged, config: Config, repository: ChannelRepository, decision: str, now: datetime
 ) -> Pointer:
     channel = judged.policy.channel
-    standing = [p for p in repository.pointers()
-                if (p.channel, p.product, p.arch) == (channel, config.product, candidate.architecture)]
+    standing = [
+        p
+        for p in repository.pointers()
+        if (p.channel, p.product, p.arch) == (channel, config.product, candidate.architecture)
+    ]
     before = standing[0] if standing else None
     return Pointer(
         channel=channel,
@@ -142,10 +147,17 @@ def _summary(candidate: Candidate, judged: Judged, config: Config, now: datetime
             "verifier": {"id": "https://certify.dev/gate"},
             "timeVerified": stamp(now),
             "resourceUri": resource_uri(candidate),
-            "policy": {"uri": f"certify.yaml#channels.{judged.policy.channel}",
-                       "digest": {"sha256": digest_of(policy).removeprefix("sha256:")}},
-            "inputAttestations": [{"uri": f"certificates/{d.removeprefix('sha256:')}.json",
-                                   "digest": {"sha256": d.removeprefix("sha256:")}} for d in judged.decision.evidence],
+            "policy": {
+                "uri": f"certify.yaml#channels.{judged.policy.channel}",
+                "digest": {"sha256": digest_of(policy).removeprefix("sha256:")},
+            },
+            "inputAttestations": [
+                {
+                    "uri": f"certificates/{d.removeprefix('sha256:')}.json",
+                    "digest": {"sha256": d.removeprefix("sha256:")},
+                }
+                for d in judged.decision.evidence
+            ],
             "verificationResult": "PASSED" if judged.decision.allow else "FAILED",
             "verifiedLevels": [level] if judged.decision.allow else [],
             "slsaVersion": "1.0",

@@ -50,8 +50,10 @@ class Verifier:
         path = target_path(channel, self._config.product, arch)
         data = self._target(path)
         if data is None:
-            raise NotVerified(f"nothing stands on {channel} for {self._config.product} ({arch})",
-                              f"promote an image: certify promote REF --to {channel}")
+            raise NotVerified(
+                f"nothing stands on {channel} for {self._config.product} ({arch})",
+                f"promote an image: certify promote REF --to {channel}",
+            )
         pointer = decode(data)
         if (pointer.channel, pointer.product, pointer.arch) != (channel, self._config.product, arch):
             raise NotVerified(f"{path}: the pointer is about {pointer.path}", "the repository mixes products; lint it")
@@ -111,7 +113,9 @@ class Verifier:
             info = updater.get_targetinfo(path)
             return Path(updater.download_target(info)).read_bytes() if info else None
         except ExpiredMetadataError as error:
-            raise NotVerified(f"the channel metadata has expired: {error}", "refresh it: certify channels --refresh") from None
+            raise NotVerified(
+                f"the channel metadata has expired: {error}", "refresh it: certify channels --refresh"
+            ) from None
         except DownloadError as error:
             raise NotVerified(f"the channel repository cannot be read: {error}", "restore it from a copy") from None
         except (RepositoryError, ValueError) as error:

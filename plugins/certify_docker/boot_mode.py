@@ -54,7 +54,9 @@ def plan(candidate: Candidate, settings: ContainerPlatform, *, cgroup_version: s
         "log_config": {"Type": "json-file", "Config": {"max-size": "8m", "max-file": "2"}},
     }
     if mode == "init":
-        return BootPlan(mode, {"environment": ["container=docker"], "tty": True}, {**host, **_init_host(cgroup_version)})
+        return BootPlan(
+            mode, {"environment": ["container=docker"], "tty": True}, {**host, **_init_host(cgroup_version)}
+        )
     host["security_opt"] = ["no-new-privileges:true"]
     if mode == "idle":
         return BootPlan(mode, {"entrypoint": [f"{TOOLS}/busybox", "tail", "-f", "/dev/null"], "command": []}, host)

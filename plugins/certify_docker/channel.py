@@ -76,5 +76,3 @@ class ExecChannel:
         piece = bytes(self._buffer[_HEADER.size : end])
         del self._buffer[:end]
         return (2 if stream == 2 else 1), piece
-
-

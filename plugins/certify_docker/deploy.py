@@ -138,7 +138,9 @@ class DockerFleet:
         with translated(RolloutError, RolloutError):
             config = api.create_host_config(**host)
             container = f"{self._fleet.fleet}.{name}.{release.config_digest[7:19]}.{role}"
-            return str(api.create_container(release.config_digest, name=container, host_config=config, **arguments)["Id"])
+            return str(
+                api.create_container(release.config_digest, name=container, host_config=config, **arguments)["Id"]
+            )
 
     def _ports(self, instance: Instance, role: str) -> dict[int, tuple[str, int] | tuple[str]]:
         """Container port → host binding. A proof container gets a free port of the loopback for its health only."""

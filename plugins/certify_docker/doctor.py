@@ -29,12 +29,20 @@ def examine(config: Config) -> Iterator[Finding]:
     where = os.environ.get("DOCKER_HOST", "local")
     numbers = tuple(int(part) for part in version.split("+")[0].split("-")[0].split(".")[:2] if part.isdigit())
     status = "ok" if numbers >= _OLDEST else "problem"
-    yield Finding("docker engine", status, f"{version} ({where}), cgroup v{info.get('CgroupVersion', '1')}, {info['Driver']}",
-                  "" if status == "ok" else "certify needs 20.10 or later: apt-get install docker.io")
+    yield Finding(
+        "docker engine",
+        status,
+        f"{version} ({where}), cgroup v{info.get('CgroupVersion', '1')}, {info['Driver']}",
+        "" if status == "ok" else "certify needs 20.10 or later: apt-get install docker.io",
+    )
     wanted = size_bytes(config.platforms.container.memory)
     fits = int(info["MemTotal"]) // wanted
-    yield Finding("memory", "ok" if fits else "problem", f"{fits} containers of {config.platforms.container.memory} fit",
-                  "" if fits else "lower platforms.container.memory in certify.yaml")
+    yield Finding(
+        "memory",
+        "ok" if fits else "problem",
+        f"{fits} containers of {config.platforms.container.memory} fit",
+        "" if fits else "lower platforms.container.memory in certify.yaml",
+    )
     yield _busybox({"x86_64": "amd64", "aarch64": "arm64"}.get(info["Architecture"], info["Architecture"]))
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import docker
 import requests
-from certify.errors import CertifyError, EngineUnavailable, ImageNotFound, NodeLost
 from docker.errors import APIError, DockerException, NotFound
 from docker.errors import ImageNotFound as SdkImageNotFound
+
+from certify.errors import CertifyError, EngineUnavailable, ImageNotFound, NodeLost
 
 #: Labels on everything certify makes: which run made it, as what.
 RUN_LABEL = "dev.certify.run"

@@ -154,7 +154,9 @@ class DockerPlatform:
             if run_id not in self._networks:
                 labels = {RUN_LABEL: run_id, OWNER_LABEL: this_process()}
                 with translated():
-                    made = self._client.api.create_network(f"certify-{run_id}-{os.getpid()}", internal=True, labels=labels)
+                    made = self._client.api.create_network(
+                        f"certify-{run_id}-{os.getpid()}", internal=True, labels=labels
+                    )
                 self._networks[run_id] = made["Id"]
             return self._networks[run_id]
 

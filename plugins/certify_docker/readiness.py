@@ -35,7 +35,9 @@ def wait_ready(machine: DockerMachine, mode: str, config: dict[str, Any], deadli
                 waiting_for = f"a shell ({error.message})"
             reason = machine.why_dead()
             if reason:
-                raise BootFailed(f"{reason} while booting; last words: {last_words(machine)}", "try it with `docker run`")
+                raise BootFailed(
+                    f"{reason} while booting; last words: {last_words(machine)}", "try it with `docker run`"
+                )
             time.sleep(_POLL)
     finally:
         shell.close()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import requests
+
 from certify.errors import EngineUnavailable, ImageInvalid, ImageNotFound
 from certify.images.candidate import MAX_DOCUMENT, ImageSource, Layer, digest_of
 from certify.images.formats import INDEX_TYPES, MANIFEST_TYPES, PIECE, check_blob, resolve_manifest
@@ -109,8 +110,9 @@ class Registry:
                 self._authenticate(response)
                 response = self._session.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
         except requests.exceptions.RequestException as error:
-            raise EngineUnavailable(f"{self._what}: the registry {self._host} does not answer: {error}",
-                                    "check the name and that it runs") from None
+            raise EngineUnavailable(
+                f"{self._what}: the registry {self._host} does not answer: {error}", "check the name and that it runs"
+            ) from None
         if response.status_code == 404:
             raise ImageNotFound(f"{self._what}: the registry has no such image", "check repository and tag")
         if response.status_code in (401, 403):

@@ -14,16 +14,41 @@ _MARKS = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("certify", "certify: boot images and check them")
-    group.addoption("--image", action="append", metavar="REF", help="image to check; may be repeated, e.g. docker-daemon:app:1.2")
-    group.addoption("--platform", metavar="NAMES", help="comma-separated: container, vm, metal (default: by kind of image)")
-    group.addoption("--suite", action="append", metavar="NAME|PATH", help="suite to run; may be repeated (default: certify.yaml's, else baseline)")
+    group.addoption(
+        "--image", action="append", metavar="REF", help="image to check; may be repeated, e.g. docker-daemon:app:1.2"
+    )
+    group.addoption(
+        "--platform", metavar="NAMES", help="comma-separated: container, vm, metal (default: by kind of image)"
+    )
+    group.addoption(
+        "--suite",
+        action="append",
+        metavar="NAME|PATH",
+        help="suite to run; may be repeated (default: certify.yaml's, else baseline)",
+    )
     group.addoption("--certify-config", metavar="FILE", help="certify.yaml to use (default: ./certify.yaml if there)")
     group.addoption("--evidence", metavar="DIR", help="where runs keep their evidence (default: .certify/runs)")
-    group.addoption("--isolation", choices=("run", "module", "check"), default="run", help="one node per run (default), per module, or per check")
-    group.addoption("--sign", action="store_true", help="sign a certificate for each finished target with the runner key")
-    group.addoption("--promote", metavar="CHANNEL", help="sign, and put passing images on this channel (its gate decides)")
-    group.addoption("--keep-node", choices=("always", "on-failure", "never"), default="never", help="leave nodes running after the run")
-    group.addoption("--strict-shell", action="store_true", help="run every command also in a process of its own and compare")
+    group.addoption(
+        "--isolation",
+        choices=("run", "module", "check"),
+        default="run",
+        help="one node per run (default), per module, or per check",
+    )
+    group.addoption(
+        "--sign", action="store_true", help="sign a certificate for each finished target with the runner key"
+    )
+    group.addoption(
+        "--promote", metavar="CHANNEL", help="sign, and put passing images on this channel (its gate decides)"
+    )
+    group.addoption(
+        "--keep-node",
+        choices=("always", "on-failure", "never"),
+        default="never",
+        help="leave nodes running after the run",
+    )
+    group.addoption(
+        "--strict-shell", action="store_true", help="run every command also in a process of its own and compare"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -56,7 +56,9 @@ class NodePool:
             if self._used() + self._cost(target) <= self._budget or not self._nodes:
                 self._begin(key, target)
 
-    def get(self, target: PlannedTarget, key: Key, waiting: Callable[[Booting], None], *, beside: Key | None = None) -> Node:
+    def get(
+        self, target: PlannedTarget, key: Key, waiting: Callable[[Booting], None], *, beside: Key | None = None
+    ) -> Node:
         """The node of ``key``, booting it if need be. ``waiting`` is called about five times a second meanwhile;
         the node ``beside`` is in use and stays.
 
@@ -132,4 +134,3 @@ class NodePool:
             return  # it never was a node; the checks that asked have been told
         if not self.on_retire(booting):
             node.remove()
-

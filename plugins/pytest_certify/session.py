@@ -174,8 +174,9 @@ class CertifySession:
         return report
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        if self.recorder:
-            self._guarded(lambda: self.recorder and self.recorder.add(report))
+        recorder = self.recorder
+        if recorder:
+            self._guarded(lambda: recorder.add(report))
 
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
         if getattr(report, "certify", None) and report.failed and report.certify["no_verdict"]:
@@ -228,7 +229,9 @@ class CertifySession:
         return [
             f"node kept  {b.spec.node_id}: {b.future.result().how.details}"
             for b in self.context.pool.retired
-            if (keep == "always" or b.target.id in self._failed) and not b.future.cancelled() and not b.future.exception()
+            if (keep == "always" or b.target.id in self._failed)
+            and not b.future.cancelled()
+            and not b.future.exception()
         ]
 
     def _guarded(self, action: Any) -> None:

@@ -19,8 +19,12 @@ def header(targets: list[PlannedTarget], evidence: str) -> list[str]:
     lines = []
     for candidate in {id(t.source): t.candidate for t in targets}.values():
         size = f"{candidate.size / 1e6:.1f} MB"
-        lines.append(f"certify: {candidate.reference} = {candidate.digest} ({candidate.os}/{candidate.architecture}, {size})")
-    lines.append(f"certify: on {', '.join(f'{t.platform.name} ({t.platform.driver})' for t in targets)}; evidence in {evidence}")
+        lines.append(
+            f"certify: {candidate.reference} = {candidate.digest} ({candidate.os}/{candidate.architecture}, {size})"
+        )
+    lines.append(
+        f"certify: on {', '.join(f'{t.platform.name} ({t.platform.driver})' for t in targets)}; evidence in {evidence}"
+    )
     return lines
 
 

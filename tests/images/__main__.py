@@ -21,7 +21,9 @@ def main() -> None:
         started = time.monotonic()
         recipe = load(name)
         tag, marker = f"certify-demo:{name.removeprefix('demo-')}", recipe.digest
-        if f"certify-demo-recipe:{name}-{marker}" in {t for i in client.api.images("certify-demo-recipe") for t in i["RepoTags"] or ()}:
+        if f"certify-demo-recipe:{name}-{marker}" in {
+            t for i in client.api.images("certify-demo-recipe") for t in i["RepoTags"] or ()
+        }:
             client.api.tag(f"certify-demo-recipe:{name}-{marker}", *tag.split(":"))
             print(f"images: {tag} ready", flush=True)
             continue

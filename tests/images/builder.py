@@ -36,7 +36,11 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Changes whenever anything that goes into the image does."""
-        parts = [json.dumps(self.data, sort_keys=True), PACKAGES, *(_source(f) for f in ("web.c", "base.sh", "builder.py"))]
+        parts = [
+            json.dumps(self.data, sort_keys=True),
+            PACKAGES,
+            *(_source(f) for f in ("web.c", "base.sh", "builder.py")),
+        ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -78,9 +82,11 @@ def _debian_base() -> Path:
         partial = CACHE / f"debian-{key}.partial.tar"
         hook = f'sh {HERE / "base.sh"} "$1"'
         command = ["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={PACKAGES}"]
-        command += ['--dpkgopt=path-exclude=/usr/share/doc/*', '--dpkgopt=path-exclude=/usr/share/man/*']
+        command += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
         command += [f"--customize-hook={hook}", "bookworm", str(partial)]
-        subprocess.run(command, check=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SOURCE_DATE_EPOCH": str(EPOCH)})
+        subprocess.run(
+            command, check=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SOURCE_DATE_EPOCH": str(EPOCH)}
+        )
         _without_devices(partial, base)
         partial.unlink()
     return base
@@ -170,7 +176,9 @@ def _write_archive(tar: tarfile.TarFile, recipe: Recipe, layers: list[Path]) -> 
 
 
 def _config(data: dict[str, Any], diff_ids: list[str]) -> dict[str, Any]:
-    machine = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
+    machine = subprocess.run(
+        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     inner = {
         "Entrypoint": data.get("entrypoint"),
         "Cmd": data.get("command"),

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+
 from certify.nodes.node import Node
 
 _NO_LOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync", "")
@@ -72,7 +73,9 @@ def test_primary_groups_exist(system: Node) -> None:
 def test_system_accounts_cannot_log_in(system: Node, settings: dict[str, Any]) -> None:
     """A service account with a shell turns a bug in the service into a login."""
     users = system.facts.users.items()
-    bad = [n for n, u in users if u.uid < 1000 and u.shell not in _NO_LOGIN and n not in settings["login_shells_allowed"]]
+    bad = [
+        n for n, u in users if u.uid < 1000 and u.shell not in _NO_LOGIN and n not in settings["login_shells_allowed"]
+    ]
     assert bad == []
 
 
@@ -85,7 +88,9 @@ def test_login_users_own_their_homes(system: Node) -> None:
 
 
 @pytest.mark.control("CIS-DEB12-7.1.1", "devsec-os-02")
-@pytest.mark.parametrize(("path", "at_most"), [("passwd", 0o644), ("group", 0o644), ("shadow", 0o640), ("gshadow", 0o640)])
+@pytest.mark.parametrize(
+    ("path", "at_most"), [("passwd", 0o644), ("group", 0o644), ("shadow", 0o640), ("gshadow", 0o640)]
+)
 def test_account_files_are_protected(system: Node, path: str, at_most: int) -> None:
     """Whoever can write these files is root; whoever can read the hashes soon may be."""
     answer = system.run_many([f"stat -c '%a %u' /etc/{path}"])[0]
@@ -109,7 +114,9 @@ def test_default_umask(system: Node, settings: dict[str, Any]) -> None:
 @pytest.mark.control("CIS-DEB12-5.4.2.5", "devsec-os-04")
 def test_root_path_is_safe(system: Node) -> None:
     """A relative or world-writable directory in root's PATH runs what others put there."""
-    answer = system.run_many(['for d in $(echo "$PATH" | tr : " "); do stat -L -c "%a %n" "$d" 2>/dev/null; done; echo "$PATH"'])[0]
+    answer = system.run_many(
+        ['for d in $(echo "$PATH" | tr : " "); do stat -L -c "%a %n" "$d" 2>/dev/null; done; echo "$PATH"']
+    )[0]
     *entries, path = answer.lines
     assert all(part.startswith("/") for part in path.split(":")), f"PATH is {path}"
     assert [line for line in entries if int(line.split()[0], 8) & 0o022] == []

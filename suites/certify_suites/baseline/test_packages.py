@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node
 from certify_suites.scan import unlisted
@@ -51,7 +52,9 @@ def test_packaged_files_are_unchanged(node: Node, settings: dict[str, Any]) -> N
 @pytest.mark.control("CIS-DEB12-1.2.1.1")
 def test_package_sources_are_authenticated(node: Node) -> None:
     """A source that is trusted without a signature lets anyone on the path install anything."""
-    lines = node.run("grep -rhE -i '(trusted=yes|allow-insecure=yes|^Trusted: *yes|AllowUnauthenticated .*true)' /etc/apt").lines
+    lines = node.run(
+        "grep -rhE -i '(trusted=yes|allow-insecure=yes|^Trusted: *yes|AllowUnauthenticated .*true)' /etc/apt"
+    ).lines
     assert [line for line in lines if not line.lstrip().startswith("#")] == []
 
 

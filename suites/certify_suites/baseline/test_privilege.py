@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from certify.nodes.node import Node
 
 
@@ -45,7 +46,11 @@ def test_pam_modules_exist(system: Node) -> None:
     """A missing module makes every login through its service fail."""
     if not system.run_many(["test -d /etc/pam.d"])[0].ok:
         pytest.skip("the image has no PAM")
-    names = system.run_many(["grep -rhoE '^(auth|account|password|session)[^#]*pam_[a-z0-9_]+\\.so' /etc/pam.d"])[0].lines
+    names = system.run_many(["grep -rhoE '^(auth|account|password|session)[^#]*pam_[a-z0-9_]+\\.so' /etc/pam.d"])[
+        0
+    ].lines
     modules = sorted({line.split()[-1] for line in names if not line.startswith("-")})
-    present = system.run_many(["ls /lib/security /lib/*/security /usr/lib/security /usr/lib/*/security /usr/lib64/security 2>/dev/null"])[0].lines
+    present = system.run_many(
+        ["ls /lib/security /lib/*/security /usr/lib/security /usr/lib/*/security /usr/lib64/security 2>/dev/null"]
+    )[0].lines
     assert sorted(set(modules) - set(present)) == []

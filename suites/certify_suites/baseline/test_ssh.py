@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-_WEAK = ("3des", "arcfour", "blowfish", "cast128", "-cbc", "hmac-md5", "sha1-96", "diffie-hellman-group1-", "group14-sha1")
+_WEAK = (
+    "3des",
+    "arcfour",
+    "blowfish",
+    "cast128",
+    "-cbc",
+    "hmac-md5",
+    "sha1-96",
+    "diffie-hellman-group1-",
+    "group14-sha1",
+)
 
 
 @pytest.mark.control("CIS-DEB12-5.1.20")

@@ -6,10 +6,12 @@ import re
 from typing import Any
 
 import pytest
+
 from certify.nodes.node import Node
 
 _BAD = re.compile(
-    r"Kernel panic|emergency mode|rescue mode|Failed to mount|dracut:/#|\(initramfs\)|Dependency failed|segfault|Oops:", re.IGNORECASE
+    r"Kernel panic|emergency mode|rescue mode|Failed to mount|dracut:/#|\(initramfs\)|Dependency failed|segfault|Oops:",
+    re.IGNORECASE,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from certify.nodes.node import Node
 from certify_suites.scan import unlisted
 

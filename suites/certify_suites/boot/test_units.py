@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+
 from certify.nodes.node import Node
 from certify_suites.scan import unlisted
 
@@ -13,11 +14,13 @@ pytestmark = pytest.mark.needs("systemd")
 
 
 def _failed(node: Node) -> list[str]:
-    return [line.split()[0] for line in node.run_many(["systemctl list-units --failed --plain --no-legend --full"])[0].lines]
+    return [
+        line.split()[0] for line in node.run_many(["systemctl list-units --failed --plain --no-legend --full"])[0].lines
+    ]
 
 
 def test_system_is_running(node: Node) -> None:
-    """"degraded" means that something an operator will need has not started."""
+    """ "degraded" means that something an operator will need has not started."""
     assert node.run_many(["systemctl is-system-running"])[0].text == "running"
 
 

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+
 from certify.images.candidate import Candidate
 
 pytestmark = pytest.mark.platform("container")
@@ -22,7 +23,9 @@ def test_user_is_declared(image: Candidate) -> None:
 def test_entrypoint_is_no_shell_line(image: Candidate) -> None:
     """``sh -c`` as process 1 keeps signals from the service."""
     command = image.config.command
-    assert not (len(command) > 1 and PurePosixPath(command[0]).name in ("sh", "bash", "ash", "dash") and command[1] == "-c")
+    assert not (
+        len(command) > 1 and PurePosixPath(command[0]).name in ("sh", "bash", "ash", "dash") and command[1] == "-c"
+    )
 
 
 def test_required_labels_are_there(image: Candidate, settings: dict[str, Any]) -> None:
@@ -33,12 +36,19 @@ def test_required_labels_are_there(image: Candidate, settings: dict[str, Any]) -
 def test_paths_are_absolute(image: Candidate) -> None:
     """A relative program or working directory depends on who starts it."""
     relative = [p for p in (image.config.command[:1]) if "/" in p and not p.startswith("/")]
-    assert [*relative, *([image.config.workdir] if image.config.workdir and not image.config.workdir.startswith("/") else [])] == []
+    assert [
+        *relative,
+        *([image.config.workdir] if image.config.workdir and not image.config.workdir.startswith("/") else []),
+    ] == []
 
 
 def test_no_volume_hides_the_system(image: Candidate) -> None:
     """A volume over a system directory replaces what was tested by what was there before."""
-    assert [v for v in image.config.volumes if v.rstrip("/") in ("", "/etc", "/usr", "/bin", "/lib", "/sbin", "/opt", "/boot")] == []
+    assert [
+        v
+        for v in image.config.volumes
+        if v.rstrip("/") in ("", "/etc", "/usr", "/bin", "/lib", "/sbin", "/opt", "/boot")
+    ] == []
 
 
 def test_ports_are_well_formed(image: Candidate) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
 from certify.images.candidate import Candidate
 from certify.nodes.facts import Socket
 from certify.nodes.node import Node
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.platform("container")
 
 _PROCESSES = (
     "for p in /proc/[0-9]*; do echo \"${p#/proc/} $(sed -n 's/^Uid:[[:space:]]*[0-9]*[[:space:]]*\\([0-9]*\\).*/\\1/p' $p/status)"
-    " $(readlink $p/exe)\"; done 2>/dev/null"
+    ' $(readlink $p/exe)"; done 2>/dev/null'
 )
 _ENGINE_DNS = "127.0.0.11"
 
@@ -31,7 +32,9 @@ class Process:
 
 def _processes(node: Node) -> list[Process]:
     rows = (line.split(" ", 2) for line in node.run_many([_PROCESSES])[0].lines)
-    return [Process(int(r[0]), int(r[1]), r[2]) for r in rows if len(r) == 3 and r[1].isdigit() and r[2].startswith("/")]
+    return [
+        Process(int(r[0]), int(r[1]), r[2]) for r in rows if len(r) == 3 and r[1].isdigit() and r[2].startswith("/")
+    ]
 
 
 def _declared(image: Candidate) -> set[int]:
@@ -95,7 +98,11 @@ def test_logs_go_to_standard_output(node: Node) -> None:
 @pytest.mark.needs("service")
 def test_no_log_files_are_written(node: Node) -> None:
     """A log file inside a container fills its layer until the host is full."""
-    logs = [f.path for f in scan(node).files if f.path.startswith("/var/log/") and f.is_regular and not f.from_image and f.size]
+    logs = [
+        f.path
+        for f in scan(node).files
+        if f.path.startswith("/var/log/") and f.is_regular and not f.from_image and f.size
+    ]
     assert logs == []
 
 

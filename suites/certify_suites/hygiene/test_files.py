@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from certify.nodes.node import Node
 from certify_suites.scan import scan, unlisted
 
@@ -41,7 +42,9 @@ def test_world_writable_directories_are_sticky(node: Node, settings: dict[str, A
 def test_no_unowned_files(node: Node, settings: dict[str, Any]) -> None:
     """A file of a uid that no user has belongs to whoever gets that uid next."""
     users = {user.uid for user in node.facts.users.values()} or {0}
-    groups = {int(line.split(":")[2]) for line in node.run_many(["cat /etc/group"])[0].lines if line.count(":") >= 3} or {0}
+    groups = {
+        int(line.split(":")[2]) for line in node.run_many(["cat /etc/group"])[0].lines if line.count(":") >= 3
+    } or {0}
     found = [file.path for file in scan(node).files if file.uid not in users or file.gid not in groups]
     assert unlisted(found, settings["unowned_allowed"]) == []
 
@@ -67,7 +70,16 @@ def test_configuration_belongs_to_root(node: Node) -> None:
 
 def test_programs_belong_to_root(node: Node) -> None:
     """A program that its user can replace is that user's program."""
-    places = ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/bin", "/sbin", "/usr/lib/systemd", "/lib/systemd")
+    places = (
+        "/usr/bin",
+        "/usr/sbin",
+        "/usr/local/bin",
+        "/usr/local/sbin",
+        "/bin",
+        "/sbin",
+        "/usr/lib/systemd",
+        "/lib/systemd",
+    )
     bad = [f for f in scan(node).below(*places) if not f.is_link and (f.uid != 0 or f.mode & 0o022)]
     assert sorted(f.path for f in bad) == []
 

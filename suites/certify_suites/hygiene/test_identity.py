@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from certify.nodes.node import Node
 from certify_suites.scan import scan
 
@@ -33,10 +34,17 @@ def test_no_ssh_host_keys(node: Node) -> None:
 
 def test_no_random_seed(node: Node) -> None:
     """Machines that start from the same seed may draw the same keys."""
-    assert _own(node, "/var/lib/systemd/random-seed", "/var/lib/urandom/random-seed", "/boot/efi/loader/random-seed") == []
+    assert (
+        _own(node, "/var/lib/systemd/random-seed", "/var/lib/urandom/random-seed", "/boot/efi/loader/random-seed") == []
+    )
 
 
 def test_no_instance_state(node: Node) -> None:
     """State of cloud-init, DHCP or a lease from the build machine makes the first boot look like a second."""
-    patterns = ("/var/lib/cloud/instance*/*", "/var/lib/dhcp/*.leases", "/var/lib/dhclient/*.leases", "/var/lib/NetworkManager/*.lease")
+    patterns = (
+        "/var/lib/cloud/instance*/*",
+        "/var/lib/dhcp/*.leases",
+        "/var/lib/dhclient/*.leases",
+        "/var/lib/NetworkManager/*.lease",
+    )
     assert scan(node).named(*patterns) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from certify.nodes.node import Node
 from certify_suites.scan import scan, unlisted
 
@@ -13,15 +14,33 @@ _BUILD_TOOLS = ("gcc", "cc", "g++", "make", "cmake", "ld", "cargo", "go", "javac
 
 def test_no_shell_history(node: Node) -> None:
     """Histories hold the commands of the build, with the passwords typed into them."""
-    names = (".bash_history", ".ash_history", ".zsh_history", ".sh_history", ".python_history", ".mysql_history", ".psql_history",
-             ".lesshst", ".viminfo", ".wget-hsts")
+    names = (
+        ".bash_history",
+        ".ash_history",
+        ".zsh_history",
+        ".sh_history",
+        ".python_history",
+        ".mysql_history",
+        ".psql_history",
+        ".lesshst",
+        ".viminfo",
+        ".wget-hsts",
+    )
     assert scan(node).named(*(f"{home}/{name}" for home in ("/root", "/home/*") for name in names)) == []
 
 
 def test_no_package_caches(node: Node) -> None:
     """Downloaded packages and lists are dead weight, and age."""
-    patterns = ("/var/cache/apt/archives/*.deb", "/var/cache/apt/*.bin", "/var/lib/apt/lists/*_*", "/var/cache/dnf/*",
-                "/var/cache/yum/*", "/var/cache/apk/*.tar.gz", "/root/.cache/pip/*", "/root/.npm/_cacache/*")
+    patterns = (
+        "/var/cache/apt/archives/*.deb",
+        "/var/cache/apt/*.bin",
+        "/var/lib/apt/lists/*_*",
+        "/var/cache/dnf/*",
+        "/var/cache/yum/*",
+        "/var/cache/apk/*.tar.gz",
+        "/root/.cache/pip/*",
+        "/root/.npm/_cacache/*",
+    )
     assert scan(node).named(*patterns) == []
 
 
@@ -38,19 +57,42 @@ def test_no_temporary_files(node: Node) -> None:
 
 def test_no_core_dumps(node: Node) -> None:
     """A core dump holds a process's memory, secrets included."""
-    patterns = ("/core", "/core.[0-9]*", "/root/core", "/root/core.[0-9]*", "/var/lib/systemd/coredump/*", "/var/crash/*", "/tmp/core*")
+    patterns = (
+        "/core",
+        "/core.[0-9]*",
+        "/root/core",
+        "/root/core.[0-9]*",
+        "/var/lib/systemd/coredump/*",
+        "/var/crash/*",
+        "/tmp/core*",
+    )
     assert scan(node).named(*patterns) == []
 
 
 def test_no_backup_copies_in_etc(node: Node) -> None:
     """Backup copies in configuration directories are read by some programs, and always confuse."""
-    suffixes = ("~", ".bak", ".orig", ".old", ".swp", ".rej", ".dpkg-old", ".dpkg-dist", ".dpkg-new", ".ucf-old", ".rpmsave", ".rpmnew")
+    suffixes = (
+        "~",
+        ".bak",
+        ".orig",
+        ".old",
+        ".swp",
+        ".rej",
+        ".dpkg-old",
+        ".dpkg-dist",
+        ".dpkg-new",
+        ".ucf-old",
+        ".rpmsave",
+        ".rpmnew",
+    )
     assert scan(node).named(*(f"/etc/*{suffix}" for suffix in suffixes)) == []
 
 
 def test_no_source_control(node: Node) -> None:
     """A .git directory holds every secret that was ever committed and removed."""
-    assert [path for path in scan(node).named("*/.git/HEAD", "*/.hg/store", "*/.svn/wc.db") if not path.startswith("/proc")] == []
+    assert [
+        path for path in scan(node).named("*/.git/HEAD", "*/.hg/store", "*/.svn/wc.db") if not path.startswith("/proc")
+    ] == []
 
 
 @pytest.mark.control("CIS-DOCKER-4.3")

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+
 from certify.images.candidate import Candidate
 from certify.nodes.node import Node
 from certify_suites.scan import grep, scan, unlisted
@@ -15,7 +16,10 @@ _TOKENS = (
     r"(AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|glpat-[A-Za-z0-9_-]{20}|xox[abprs]-[A-Za-z0-9-]{10,}"
     r"|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,}|AIza[0-9A-Za-z_-]{35}|sk_live_[0-9a-zA-Z]{24,}"
 )
-_PASSWORDS = r"^[^#;/]*(password|passwd|secret|api[_-]?key|token)[\"']?[[:space:]]*[:=][[:space:]]*[\"']?[^\"'[:space:]<>{}$(*]{6,}[\"']?[[:space:]]*$"
+_PASSWORDS = (
+    r"^[^#;/]*(password|passwd|secret|api[_-]?key|token)[\"']?[[:space:]]*[:=]"
+    r"[[:space:]]*[\"']?[^\"'[:space:]<>{}$(*]{6,}[\"']?[[:space:]]*$"
+)
 _ENVIRONMENT = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|PRIVATE_KEY|CREDENTIAL)", re.IGNORECASE)
 
 
@@ -45,15 +49,32 @@ def test_no_tokens(node: Node, settings: dict[str, Any]) -> None:
 def test_no_passwords_in_configuration(node: Node, settings: dict[str, Any]) -> None:
     """A password in a configuration file of an image is the same everywhere and cannot be changed."""
     places = ["/etc/default", "/etc/environment", "/opt", "/srv", "/app", "/usr/local/etc", "/root"]
-    found = grep(node, _PASSWORDS, places, options="-rIliE --include=*.conf --include=*.cfg --include=*.ini --include=*.env"
-                 " --include=*.yaml --include=*.yml --include=*.json --include=*.properties --include=.env --include=environment")
+    found = grep(
+        node,
+        _PASSWORDS,
+        places,
+        options="-rIliE --include=*.conf --include=*.cfg --include=*.ini --include=*.env"
+        " --include=*.yaml --include=*.yml --include=*.json --include=*.properties --include=.env --include=environment",
+    )
     assert _ours(node, found, settings["secrets_allowed"]) == []
 
 
 def test_no_credential_files(node: Node) -> None:
     """Files that tools keep logins in."""
-    names = (".netrc", ".pgpass", ".git-credentials", ".aws/credentials", ".docker/config.json", ".kube/config", ".npmrc",
-             ".pypirc", ".my.cnf", ".vault-token", ".config/gcloud/credentials.db", ".azure/accessTokens.json")
+    names = (
+        ".netrc",
+        ".pgpass",
+        ".git-credentials",
+        ".aws/credentials",
+        ".docker/config.json",
+        ".kube/config",
+        ".npmrc",
+        ".pypirc",
+        ".my.cnf",
+        ".vault-token",
+        ".config/gcloud/credentials.db",
+        ".azure/accessTokens.json",
+    )
     found = scan(node).named(*(f"{home}/{name}" for home in ("/root", "/home/*", "/var/lib/*") for name in names))
     assert [path for path in found if node.read(path).strip()] == []
 
