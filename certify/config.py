@@ -184,18 +184,19 @@ def load(path: Path, model: type[T]) -> T:
     try:
         text = path.read_text(encoding="utf-8")
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
+        data = _string_keys(yaml.safe_load(text) or {})
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", "name the file, or write one with `certify init`") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text", "save it as UTF-8") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except RecursionError:
+        raise ConfigError(f"{path}:1: it contains itself, or is nested without end", "write it without aliases") from None
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigError(
             f"{path}{line}: not YAML: {getattr(error, 'problem', error)}", "check the indentation"
         ) from None
-    data = _string_keys({} if data is None else data)
     try:
         return msgspec.convert(data, model)
     except msgspec.ValidationError as error:

@@ -82,15 +82,15 @@ class Archive:
         if not path.is_file():
             raise ImageNotFound(f"{path}: no such file", "check the path after the transport")
         try:
-            self._tar = tarfile.open(path)  # noqa: SIM115 - lives as long as the source
-            self._members = dict(self._index())
+            with tarfile.open(path) as tar:
+                self._members = dict(self._index(tar))
         except (tarfile.TarError, EOFError, OSError) as error:
             raise ImageInvalid(
                 f"{path}: not a whole tar archive ({error})", "it is cut or damaged; copy it again"
             ) from None
 
-    def _index(self) -> Iterator[tuple[str, tarfile.TarInfo]]:
-        for count, member in enumerate(self._tar):
+    def _index(self, tar: tarfile.TarFile) -> Iterator[tuple[str, tarfile.TarInfo]]:
+        for count, member in enumerate(tar):
             name = PurePosixPath(member.name)
             if name.is_absolute() or ".." in name.parts:
                 raise ImageInvalid(f"{self._path}: member {member.name!r} leaves the archive", "do not use this file")

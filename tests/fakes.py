@@ -1,0 +1,147 @@
+"""In-memory implementations of the platform interfaces, for unit tests only: a machine that is this host's ``sh``."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import time
+
+from certify.errors import BootFailed, ShellUnavailable
+from certify.images.candidate import Candidate, ImageSource, Layer
+from certify.images.reference import Reference
+from certify.nodes.platform import MachineFacts, NodeSpec, Progress, StopReport
+
+
+class LocalChannel:
+    """A real ``sh`` in a process of its own session, its two outputs apart."""
+
+    def __init__(self, shell: str = "/bin/sh") -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen([shell], **pipes, start_new_session=True)
+
+    def send(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(data)
+            self.process.stdin.flush()
+        except OSError as error:
+            raise ShellUnavailable(f"cannot write: {error}") from None
+
+    def receive(self, timeout: float) -> tuple[int, bytes] | None:
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        streams = {self.process.stdout.fileno(): 1, self.process.stderr.fileno(): 2}
+        ready, _, _ = select.select(list(streams), [], [], max(0.0, timeout))
+        for descriptor in ready:
+            data = os.read(descriptor, 65536)
+            if data:
+                return streams[descriptor], data
+            raise ShellUnavailable("the shell has ended")
+        return None
+
+    def close(self) -> None:
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert stream is not None
+            try:
+                stream.close()
+            except OSError:
+                pass
+
+
+class LocalMachine:
+    """Implements ``Machine`` on this host."""
+
+    facts = MachineFacts("container", "fake")
+
+    def __init__(self) -> None:
+        self.dead = ""
+        self.removed = 0
+        self.channels: list[LocalChannel] = []
+
+    def open_channel(self) -> LocalChannel:
+        if self.dead:
+            raise ShellUnavailable(self.dead)
+        self.channels.append(LocalChannel())
+        return self.channels[-1]
+
+    def run_apart(self, command: str, timeout: float) -> tuple[int, bytes, bytes]:
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        return done.returncode, done.stdout, done.stderr
+
+    def console(self) -> bytes:
+        return b"hello from the console\n"
+
+    def changed_paths(self) -> frozenset[str] | None:
+        return None
+
+    def why_dead(self) -> str | None:
+        return self.dead or None
+
+    def restart(self) -> None:
+        self.dead = ""
+
+    def stop(self) -> StopReport:
+        self.dead = "stopped"
+        return StopReport(0.0, 0, killed=False)
+
+    def remove(self) -> None:
+        self.removed += 1
+        for channel in self.channels:
+            channel.close()
+
+
+class LocalPlatform:
+    """Implements ``Platform``; ``delay`` seconds per boot, ``broken`` makes every boot fail."""
+
+    name = "container"
+    driver = "fake"
+
+    def __init__(self, *, delay: float = 0.0, broken: str = "") -> None:
+        self.delay = delay
+        self.broken = broken
+        self.machines: list[LocalMachine] = []
+        self.closed = 0
+
+    def why_not(self, candidate: Candidate) -> str | None:
+        return None
+
+    def offers(self, candidate: Candidate) -> frozenset[str]:
+        return frozenset({"reboot"})
+
+    def memory_needed(self, candidate: Candidate) -> int:
+        return 100
+
+    def boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> LocalMachine:
+        progress("booting")
+        time.sleep(self.delay)
+        if self.broken:
+            raise BootFailed(self.broken)
+        self.machines.append(LocalMachine())
+        return self.machines[-1]
+
+    def close(self, run_id: str) -> None:
+        self.closed += 1
+
+
+class FakeSource:
+    """An image without bytes."""
+
+    def __init__(self, name: str = "app", digest: str = "sha256:" + "a" * 64) -> None:
+        reference = Reference("docker-daemon", name, "1")
+        self.candidate = Candidate(reference, digest, "oci", 1, "linux", "amd64", digest)
+
+    def config_bytes(self) -> bytes:
+        return b"{}"
+
+    def layers(self) -> tuple[Layer, ...]:
+        return ()
+
+    def blob(self, layer: Layer):  # type: ignore[no-untyped-def]
+        return iter(())

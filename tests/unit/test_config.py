@@ -1,0 +1,132 @@
+"""certify.yaml and fleet.yaml: every mistake names file and line, and the nearest right name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from certify.config import Config, Fleet, load_config, load_fleet, schema, seconds, size_bytes
+from certify.errors import ConfigError
+from hypothesis import given
+from hypothesis import strategies as st
+
+GOOD = """
+version: 1
+product: base-debian
+suites: [baseline, ./suites/ours]
+platforms:
+  container: {driver: docker, memory: 512MiB}
+channels:
+  staging: {requires: {suites: [baseline], platforms: [container]}, valid_for: 30d}
+  production: {after: staging}
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "certify.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_good_file_is_read(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.product == "base-debian"
+    assert size_bytes(config.platforms.container.memory) == 512 * 1024**2
+    assert seconds(config.channels["staging"].valid_for) == 30 * 86400
+
+
+def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(None) == Config()
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "")) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says", "hint"),
+    [
+        ("version: 1\nproduct: x\nsuitess: [a]\n", 3, "suitess: no such setting", "did you mean 'suites'?"),
+        ("platforms:\n  container:\n    memry: 1GiB\n", 3, "platforms.container.memry", "did you mean 'memory'?"),
+        ("channels:\n  a: {}\n  b:\n    valid_for: soon\n", 4, "channels.b.valid_for", "certify schema"),
+        ("channels:\n  a: {}\n  b:\n    aprovals: 1\n", 4, "channels.b.aprovals", "did you mean 'approvals'?"),
+        ("version: 2\n", 1, "version", "certify schema"),
+        ("suites: baseline\n", 1, "suites: expected `array`", "certify schema"),
+        ("suites: [\n", 2, "not YAML", "indentation"),
+        ("a: &a [*a]\n", 1, "contains itself", "aliases"),
+        ("settings: {hygiene: 3}\n", 1, "settings.hygiene", "certify schema"),
+    ],
+)
+def test_a_mistake_is_explained(tmp_path: Path, text: str, line: int, says: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text))
+    assert caught.value.message.startswith(f"{tmp_path}/certify.yaml:{line}:")
+    assert says in caught.value.message
+    assert hint in caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+def test_after_must_name_a_channel(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no channel 'stagin'") as caught:
+        load_config(write(tmp_path, "channels: {staging: {}, production: {after: stagin}}"))
+    assert caught.value.hint == "did you mean 'staging'?"
+
+
+def test_a_missing_file_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_a_file_that_is_not_text_is_explained(tmp_path: Path) -> None:
+    path = tmp_path / "certify.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(path)
+
+
+def test_the_schema_accepts_what_the_loader_accepts() -> None:
+    jsonschema.validate(yaml.safe_load(GOOD), schema(Config))
+
+
+def test_the_schema_refuses_what_the_loader_refuses() -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"suitess": []}, schema(Config))
+
+
+FLEET = "fleet: web\ninstances:\n- {name: a, publish: {8081: 8080}}\n- {name: b, publish: {%s: 8080}}\n"
+
+
+def test_a_fleet_is_read(tmp_path: Path) -> None:
+    fleet = load_fleet(write(tmp_path, FLEET % 8082))
+    assert [instance.publish for instance in fleet.instances] == [{"8081": 8080}, {"8082": 8080}]
+    jsonschema.validate({"fleet": "web", "instances": [{"name": "a"}]}, schema(Fleet))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (FLEET % 8081, "share the published port"),
+        ("fleet: web\ninstances: [{name: a}, {name: a}]\n", "share the name 'a'"),
+        ("fleet: web\ninstances: []\n", "instances"),
+        ("fleet: web\ninstances: [{name: a, publish: {x: 80}}]\n", "keys are host ports"),
+        ("instances: [{name: a}]\n", "missing required field `fleet`"),
+        ("fleet: web\ninstnces: [{name: a}]\n", "instnces"),
+    ],
+)
+def test_a_mistake_in_a_fleet_is_explained(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_fleet(write(tmp_path, text))
+    assert says in caught.value.message
+
+
+@given(st.text(max_size=200))
+def test_no_text_makes_the_loader_raise_anything_else(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "certify.yaml"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    try:
+        load_config(path)
+    except ConfigError as error:
+        assert error.message
