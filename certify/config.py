@@ -190,7 +190,9 @@ def load(path: Path, model: type[T]) -> T:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text", "save it as UTF-8") from None
     except RecursionError:
-        raise ConfigError(f"{path}:1: it contains itself, or is nested without end", "write it without aliases") from None
+        raise ConfigError(
+            f"{path}:1: it contains itself, or is nested without end", "write it without aliases"
+        ) from None
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

@@ -72,7 +72,9 @@ class LocalMachine:
         return self.channels[-1]
 
     def run_apart(self, command: str, timeout: float) -> tuple[int, bytes, bytes]:
-        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            ["/bin/sh", "-c", command], capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL
+        )
         return done.returncode, done.stdout, done.stderr
 
     def console(self) -> bytes:

@@ -77,11 +77,12 @@ class ChannelRepository:
         targets.targets[pointer.path] = self._put_target(pointer.path, pointer.encode())
         self._write(Metadata(targets), approver, f"{targets.version}.{role}.json")
         changed[f"{role}.json"] = targets.version
-        self._publish(snapshot, changed)
+        self._publish(snapshot, self._renew(snapshot, changed, approver))
 
-    def refresh(self) -> None:
-        """Sign snapshot and timestamp anew, nothing else changed. The caller holds :meth:`locked`."""
-        self._publish(self._snapshot(), {})
+    def refresh(self, approver: str = "approver-1") -> None:
+        """Sign everything anew that is past half its life, and always the timestamp. The caller holds :meth:`locked`."""
+        snapshot = self._snapshot()
+        self._publish(snapshot, self._renew(snapshot, {}, approver))
 
     def pointers(self) -> list[Pointer]:
         """Every published pointer, unverified: for listing and for the next serial."""
@@ -122,6 +123,18 @@ class ChannelRepository:
         targets.version, targets.expires = version + 1, _expiry("targets")
         self._write(Metadata(targets), "targets", f"{targets.version}.targets.json")
         return targets.version
+
+    def _renew(self, snapshot: Snapshot, changed: dict[str, int], approver: str) -> dict[str, int]:
+        """``changed``, and with it every targets role that is past half its life, signed anew with the same contents."""
+        renewed = dict(changed)
+        for name, meta in snapshot.meta.items():
+            kind, signer = ("targets", "targets") if name == "targets.json" else ("channel", approver)
+            targets = None if name in changed else self._load(f"{meta.version}.{name}", Targets)
+            if targets is not None and targets.expires < _expiry(kind) - timedelta(days=VALID[kind] / 2):
+                targets.version, targets.expires = meta.version + 1, _expiry(kind)
+                self._write(Metadata(targets), signer, f"{targets.version}.{name}")
+                renewed[name] = targets.version
+        return renewed
 
     def _publish(self, snapshot: Snapshot, changed: dict[str, int], timestamp_version: int | None = None) -> None:
         if timestamp_version is None:

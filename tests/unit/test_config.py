@@ -7,10 +7,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from certify.config import Config, Fleet, load_config, load_fleet, schema, seconds, size_bytes
-from certify.errors import ConfigError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from certify.config import Config, Fleet, load_config, load_fleet, schema, seconds, size_bytes
+from certify.errors import ConfigError
 
 GOOD = """
 version: 1

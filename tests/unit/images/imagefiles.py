@@ -75,7 +75,7 @@ def tar_of(path: Path, target: Path) -> Path:
     return target
 
 
-def docker_archive(target: Path, *, extra: list[tarfile.TarInfo] = [], config: bytes | None = None) -> Path:  # noqa: B006
+def docker_archive(target: Path, *, extra: list[tarfile.TarInfo] = [], config: bytes | None = None) -> Path:
     blobs, descriptor = image()
     manifest = json.loads(blobs[descriptor["digest"]])
     raw = config or blobs[manifest["config"]["digest"]]

@@ -7,13 +7,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from certify.errors import BadReference, DigestMismatch, ImageError, ImageInvalid, ImageNotFound, WrongPlatform
 from certify.images.candidate import this_architecture
 from certify.images.pack import docker_archive as packed
 from certify.images.resolve import Resolver
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from tests.unit.images.imagefiles import REF_NAME, blob, docker_archive, image, index, layout, simple_layout, tar_of
 
 RESOLVER = Resolver([])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from certify.errors import BadReference
-from certify.images.reference import Reference, parse
 from hypothesis import given
 from hypothesis import strategies as st
+
+from certify.errors import BadReference
+from certify.images.reference import Reference, parse
 
 DIGEST = "sha256:" + "ab" * 32
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from certify.nodes import facts
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certify.nodes import facts
+
 
 def test_os_release() -> None:
-    parsed = facts.parse_os_release('ID=debian\nPRETTY_NAME="Debian GNU/Linux 12"\n# comment\nVERSION_ID=\'12\'\n')
+    parsed = facts.parse_os_release("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12\"\n# comment\nVERSION_ID='12'\n")
     assert parsed == {"ID": "debian", "PRETTY_NAME": "Debian GNU/Linux 12", "VERSION_ID": "12"}
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from certify.nodes.framing import Frame, wrap
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from certify.nodes.framing import Frame, wrap
 
 MARKER = "0123456789abcdef0123456789abcdef"
 BEGIN, END = f"B{MARKER}\n".encode(), f"E{MARKER} ".encode()
 
-fragments = st.sampled_from([b"", b"\n", b"B", b"E", BEGIN[:-1], END[:-1], BEGIN[:10], END[:20], b"E" + b"0" * 32 + b" 0\n", b"\x00\xff"])
+fragments = st.sampled_from(
+    [b"", b"\n", b"B", b"E", BEGIN[:-1], END[:-1], BEGIN[:10], END[:20], b"E" + b"0" * 32 + b" 0\n", b"\x00\xff"]
+)
 payloads = st.lists(st.one_of(st.binary(max_size=40), fragments), max_size=12).map(b"".join)
 
 
@@ -21,12 +24,24 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in zip(at, at[1:], strict=False)]
 
 
-@given(payloads, st.integers(0, 255), st.lists(st.integers(0, 500), max_size=30), st.binary(max_size=30), st.binary(max_size=30))
+@given(
+    payloads,
+    st.integers(0, 255),
+    st.lists(st.integers(0, 500), max_size=30),
+    st.binary(max_size=30),
+    st.binary(max_size=30),
+)
 @example(END[:-1], 0, [40], b"", b"")
-def test_output_and_status_survive_any_cutting(payload: bytes, status: int, places: list[int], before: bytes, after: bytes) -> None:
+def test_output_and_status_survive_any_cutting(
+    payload: bytes, status: int, places: list[int], before: bytes, after: bytes
+) -> None:
     if END in payload + b"E" or BEGIN in before:
         return  # 128 random bits: a command cannot know them
-    frame, rest, stream = Frame(MARKER, 10_000), b"", before + BEGIN + payload + END + str(status).encode() + b"\n" + after
+    frame, rest, stream = (
+        Frame(MARKER, 10_000),
+        b"",
+        before + BEGIN + payload + END + str(status).encode() + b"\n" + after,
+    )
     for piece in cut(stream, places):
         if frame.status is None:
             rest += frame.feed(piece)
@@ -75,8 +90,11 @@ def test_the_limit_is_seen() -> None:
     assert frame.overflowing
 
 
-@given(st.text(alphabet=st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=60))
-def test_any_text_is_one_argument_for_eval(text: str) -> None:
+@given(st.text(alphabet=st.characters(blacklist_characters="\0/", blacklist_categories=("Cs",)), max_size=60))
+def test_any_text_is_one_argument_for_eval(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """Quoting holds: the shell's own stream goes on after any command, also one with syntax errors."""
-    done = subprocess.run(["sh"], input=wrap(text, MARKER) + b"echo alive\n", capture_output=True, timeout=10)
+    where = {"cwd": tmp_path_factory.getbasetemp(), "env": {"PATH": ""}}  # random text may name programs and files
+    done = subprocess.run(
+        ["/bin/sh"], input=wrap(text, MARKER) + b"echo alive\n", capture_output=True, timeout=10, **where
+    )
     assert done.stdout.endswith(b"alive\n")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from certify.errors import NodeLost, StrictMismatch
 from certify.nodes.node import Node, ShellSettings
 from certify.nodes.platform import NodeSpec
-
 from tests.fakes import FakeSource, LocalMachine
 
 

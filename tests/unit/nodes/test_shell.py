@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from certify.errors import CommandTimeout, OutputLimit, ShellUnavailable
-from certify.nodes.shell import Shell
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from certify.errors import CommandTimeout, OutputLimit, ShellUnavailable
+from certify.nodes.shell import Shell
 from tests.fakes import LocalMachine
 
 
@@ -52,7 +52,9 @@ def test_commands_do_not_affect_each_other(shell: Shell) -> None:
     assert shell.run("pwd; echo $X").stdout == here + b"\n"
 
 
-@pytest.mark.parametrize("command", ["exit 9", "false", "exec false", "kill -9 $$", "set -e; false", "return 1 2>/dev/null; false"])
+@pytest.mark.parametrize(
+    "command", ["exit 9", "false", "exec false", "kill -9 $$", "set -e; false", "return 1 2>/dev/null; false"]
+)
 def test_a_command_that_ends_its_shell_ends_only_itself(shell: Shell, command: str) -> None:
     if "$$" in command:
         with pytest.raises(ShellUnavailable):

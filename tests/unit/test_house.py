@@ -1,0 +1,127 @@
+"""The house rules, checked: layers, sizes, packaging, types, style."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAYERS = ["images", "nodes", "evidence", "gate", "trust", "deploy", "ledger", "cli"]
+EDGE = {"pytest", "docker", "libvirt", "sushy", "testinfra", "requests", "urllib3", "httpx", "allure", "_pytest"}
+SOURCES = sorted(p for folder in ("certify", "plugins", "fixtures", "suites") for p in (ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def runtime_imports(path: Path) -> set[str]:
+    """Imports outside ``if TYPE_CHECKING``."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if p.is_relative_to(ROOT / "certify")], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_the_core_imports_no_edge_and_nothing_to_its_right(path: Path) -> None:
+    found = imports(path)
+    assert not {name.split(".")[0] for name in found} & EDGE
+    assert not {name for name in found if name.startswith(("certify_", "pytest_certify"))}
+    parts = path.relative_to(ROOT / "certify").parts
+    if parts[0] in LAYERS:
+        right = LAYERS[LAYERS.index(parts[0]) + 1 :]
+        assert not {
+            name for name in runtime_imports(path) if name.startswith(tuple(f"certify.{layer}" for layer in right))
+        }
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_are_small(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert size(node) <= 60, node.name
+
+
+def size(node: ast.FunctionDef) -> int:
+    """Lines of a function, its docstring not counted."""
+    docstring = ast.get_docstring(node, clean=False)
+    return (node.end_lineno or node.lineno) - node.lineno + 1 - (len(docstring.splitlines()) if docstring else 0)
+
+
+def test_most_functions_are_very_small() -> None:
+    sizes = [size(n) for p in SOURCES for n in ast.walk(ast.parse(p.read_text())) if isinstance(n, ast.FunctionDef)]
+    assert statistics.median(sizes) <= 8
+    assert sum(s <= 25 for s in sizes) / len(sizes) >= 0.9
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_everything_public_says_what_it_is_for(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree) or not tree.body
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith(("_", "certify_", "pytest_")):
+            assert ast.get_docstring(node), node.name
+
+
+def test_the_top_level_is_what_the_customer_fixed() -> None:
+    wanted = {"pyproject.toml", "certify", "suites", "fixtures", "plugins", "tests", "README.md"}
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    top = {name.split("/")[0] for name in listed}
+    assert wanted <= top
+    assert top - wanted <= {"docs", "Makefile", "LICENSE", "CHANGELOG.md", ".ci", ".gitignore"}
+
+
+def test_the_wheel_holds_every_package(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = {name for name in zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist() if ".dist-info" not in name}
+    roots = [(ROOT, "certify"), *((ROOT / r, "") for r in ("plugins", "fixtures", "suites"))]
+    wanted = set()
+    for root, only in roots:
+        wanted |= {p.relative_to(root).as_posix() for p in (root / only).rglob("*.py")}
+    assert names == wanted
+
+
+def test_an_edit_to_a_suite_is_found_where_it_is_installed() -> None:
+    """Editable installation: the four source roots are on the path, under their own names only."""
+    code = "import certify, pytest_certify, certify_docker, certify_fixtures, certify_suites; print(certify_suites.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd="/")
+    assert done.stdout.strip() == str(ROOT / "suites" / "certify_suites" / "__init__.py"), done.stderr
+
+
+def test_ruff_is_content() -> None:
+    for command in (["check"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+def test_mypy_is_content() -> None:
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
