@@ -137,7 +137,8 @@ def test_a_database_that_cannot_be_opened_is_explained(tmp_path: Path) -> None:
 def pointer() -> Pointer:
     return Pointer(
         channel="staging", product="app", arch="amd64", serial=2, digest=NEW.digest, config_digest=NEW.config_digest,
-        media_type="", size=1, resource_uri=NEW.resource_uri, certificates=(), decision="", tests=(), not_before="", valid_until="",
+        media_type="", size=1, resource_uri=NEW.resource_uri, certificates=(), decision="",
+        tests=(), not_before="", valid_until="",
     )  # fmt: skip
 
 
