@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from certify.errors import EngineUnavailable, NodeLost
-from certify_docker.engine import OWNER_LABEL, connect, translated
+from certify_docker.engine import OWNER_LABEL, connected, translated
 from certify_docker.machine import remove_container
 
 
 def collect(is_alive: Callable[[str], bool], dry_run: bool) -> Iterator[str]:
     """Remove them and yield a line for each. Only what carries certify's owner label is ever looked at."""
     try:
-        client = connect()
+        with connected() as client:
+            yield from _collect(client, is_alive, dry_run)
     except EngineUnavailable as error:
         yield f"docker: not looked at: {error.message}"
-        return
+
+
+def _collect(client: Any, is_alive: Callable[[str], bool], dry_run: bool) -> Iterator[str]:
     with translated():
         containers = client.api.containers(all=True, filters={"label": OWNER_LABEL})
         networks = client.api.networks(filters={"label": OWNER_LABEL})

@@ -11,7 +11,7 @@ from certify.config import Config, size_bytes
 from certify.errors import EngineUnavailable
 from certify.hooks import Finding
 from certify_docker.busybox import is_static_for
-from certify_docker.engine import connect, translated
+from certify_docker.engine import connected, translated
 
 _OLDEST = (20, 10)
 
@@ -19,8 +19,7 @@ _OLDEST = (20, 10)
 def examine(config: Config) -> Iterator[Finding]:
     """The engine, its version and memory, and the helper for images without a shell."""
     try:
-        client = connect(timeout=10)
-        with translated():
+        with connected() as client, translated():
             info = client.info()
     except EngineUnavailable as error:
         yield Finding("docker engine", "problem", error.message, "systemctl start docker, or as root: dockerd &")

@@ -33,6 +33,16 @@ def connect(host: str | None = None, timeout: int = 60) -> docker.DockerClient:
         return client
 
 
+@contextmanager
+def connected() -> Iterator[docker.DockerClient]:
+    """A client of the environment's engine for a few calls, closed afterwards. Raises EngineUnavailable."""
+    client = connect()
+    try:
+        yield client
+    finally:
+        client.close()
+
+
 def _from_environment(timeout: int) -> docker.DockerClient:
     if not os.environ.get("DOCKER_HOST"):
         from docker.context import ContextAPI

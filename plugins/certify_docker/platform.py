@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from certify_docker.engine import NODE_LABEL, OWNER_LABEL, RUN_LABEL, connect, t
 from certify_docker.load import ensure_image
 from certify_docker.machine import DockerMachine, remove_container
 
+_STREAM_PIECES = 64
 _GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -78,11 +79,13 @@ class DockerPlatform:
             raise
 
     def close(self, run_id: str) -> None:
-        """Remove the run's network. Safe to repeat."""
+        """Remove the run's network and hang up. Safe to repeat."""
         network = self._networks.pop(run_id, None)
         if network is not None:
             with translated():
                 self._client.api.remove_network(network)
+        if "_client" in self.__dict__:
+            self._client.close()
 
     def _start(self, container: str, boot_plan: BootPlan, lent_shell: bool) -> DockerMachine:
         started = time.monotonic()
@@ -155,12 +158,14 @@ class DockerPlatform:
                 labels = {RUN_LABEL: run_id, OWNER_LABEL: this_process()}
                 with translated():
                     made = self._client.api.create_network(
-                        f"certify-{run_id}-{os.getpid()}", internal=True, labels=labels
+                        f"certify-{run_id}-{secrets.token_hex(3)}", internal=True, labels=labels
                     )
                 self._networks[run_id] = made["Id"]
             return self._networks[run_id]
 
 
 def _close(stream: Iterator[bytes]) -> None:
-    for _ in stream:
-        return
+    """Read a stream to its end, so that its connection is given back; only so far of one that does not end."""
+    for count, _ in enumerate(stream):
+        if count > _STREAM_PIECES:
+            return

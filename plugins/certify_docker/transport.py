@@ -16,22 +16,21 @@ from certify.errors import ImageNotFound
 from certify.images.candidate import Candidate, ImageConfig, ImageSource, Layer
 from certify.images.formats import DockerArchiveTransport
 from certify.images.reference import Reference
-from certify_docker.engine import connect, translated
+from certify_docker.engine import connected, translated
 
 
 class DaemonSource(ImageSource):
     """An image in an engine. Its bytes are exported only when somebody asks for them."""
 
-    def __init__(self, client: Any, candidate: Candidate) -> None:
+    def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate
-        self._client = client
 
     @cached_property
     def _exported(self) -> ImageSource:
         self._directory = tempfile.TemporaryDirectory(prefix="certify-export-")
         path = Path(self._directory.name) / "image.tar"
-        with translated(ImageNotFound), path.open("wb") as file:
-            for piece in self._client.api.get_image(self.candidate.config_digest):
+        with connected() as client, translated(ImageNotFound), path.open("wb") as file:
+            for piece in client.api.get_image(self.candidate.config_digest):
                 file.write(piece)
         return DockerArchiveTransport().open(Reference("docker-archive", str(path)))
 
@@ -51,7 +50,11 @@ class DaemonTransport:
     scheme = "docker-daemon"
 
     def open(self, reference: Reference) -> ImageSource:
-        client = connect()
+        with connected() as client:
+            return DaemonSource(self._inspect(client, reference))
+
+    @staticmethod
+    def _inspect(client: Any, reference: Reference) -> Candidate:
         name = f"{reference.location}:{reference.tag}" if reference.tag else reference.location
         if reference.digest:
             name = f"{reference.location}@{reference.digest}" if reference.location else reference.digest
@@ -60,7 +63,7 @@ class DaemonTransport:
                 found = client.api.inspect_image(name)
         except ImageNotFound:
             raise ImageNotFound(f"{reference}: the engine has no such image", _near(client, name)) from None
-        return DaemonSource(client, candidate_of(reference, found))
+        return candidate_of(reference, found)
 
 
 def candidate_of(reference: Reference, found: dict[str, Any]) -> Candidate:

@@ -138,6 +138,8 @@ def _entries(data: dict[str, Any], base: Path | None) -> Iterator[tuple[tarfile.
 def _content(spec: dict[str, Any]) -> bytes:
     if "program" in spec:
         return _compiled(spec["program"])
+    if "copy" in spec:
+        return Path(spec["copy"]).read_bytes()
     return str(spec.get("content", "")).encode()
 
 
