@@ -8,7 +8,8 @@ Rules:
    frozen in the plan; untouched instances are never touched; nothing is proven anew on the way back.
 3. *Unknown* is neither success nor failure: it pauses, and the same action is asked again on resume.
 4. Every action is idempotent, so an action whose observation was lost is simply done again.
-5. A clean-up that fails is a warning, never a rollback; a return that fails is STUCK and needs a person.
+5. A clean-up that fails is a warning, never a rollback. An instance that cannot return is stranded; the others still
+   return, and the rollout ends STUCK: it needs a person.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Phase(StrEnum):
     SERVING = "serving"
     SOAKED = "soaked"
     RETURNED = "returned"
+    STRANDED = "stranded"
     CLEANED = "cleaned"
 
 
@@ -101,6 +103,7 @@ _FORWARD = {
     Phase.VALIDATED: Verb.ADMIT,
     Phase.SERVING: Verb.SOAK,
 }
+_BACK = frozenset({Phase.RESERVED, Phase.RETURNED, Phase.STRANDED})
 _REACHED = {
     Verb.PROVISION: Phase.BOOTED,
     Verb.VALIDATE: Phase.VALIDATED,
@@ -125,7 +128,7 @@ def next_action(state: Rollout) -> Action | None:
                 return Action(_FORWARD[phase], name)
     if state.status is Status.ROLLING_BACK:
         for name in reversed(state.phases):
-            if state.phases[name] not in (Phase.RESERVED, Phase.RETURNED):
+            if state.phases[name] not in _BACK:
                 return Action(Verb.RESTORE, name)
     if state.status is Status.DECOMMISSION:
         for name, phase in state.phases.items():
@@ -159,7 +162,8 @@ def _failed(state: Rollout, seen: Observation) -> Rollout:
         phases = {**state.phases, seen.action.instance: Phase.CLEANED}
         return _settled(_replace(state, phases=phases, warnings=(*state.warnings, told)))
     if state.status is Status.ROLLING_BACK:
-        return _replace(state, status=Status.STUCK, reason=f"{state.reason}; then {told}")
+        phases = {**state.phases, seen.action.instance: Phase.STRANDED}
+        return _settled(_replace(state, phases=phases, reason=f"{state.reason}; then {told}"))
     phases = dict(state.phases)
     if phases[seen.action.instance] is Phase.RESERVED:  # something may be half there: it is to be returned as well
         phases[seen.action.instance] = Phase.BOOTED
@@ -171,8 +175,8 @@ def _settled(state: Rollout) -> Rollout:
     phases = set(state.phases.values())
     if state.status is Status.RUNNING and phases <= {Phase.SOAKED}:
         return _replace(state, status=Status.DECOMMISSION)
-    if state.status is Status.ROLLING_BACK and phases <= {Phase.RESERVED, Phase.RETURNED}:
-        return _replace(state, status=Status.ROLLED_BACK)
+    if state.status is Status.ROLLING_BACK and phases <= _BACK:
+        return _replace(state, status=Status.STUCK if Phase.STRANDED in phases else Status.ROLLED_BACK)
     if state.status is Status.DECOMMISSION and phases <= {Phase.CLEANED}:
         return _replace(state, status=Status.DONE_WITH_WARNINGS if state.warnings else Status.DONE)
     return state

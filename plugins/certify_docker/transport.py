@@ -6,7 +6,9 @@ images that were pulled or pushed, and is kept beside it.
 
 from __future__ import annotations
 
+import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +29,9 @@ class DaemonSource(ImageSource):
 
     @cached_property
     def _exported(self) -> ImageSource:
-        self._directory = tempfile.TemporaryDirectory(prefix="certify-export-")
-        path = Path(self._directory.name) / "image.tar"
+        descriptor = os.open(tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR, 0o600)  # gone with us, however we end
+        weakref.finalize(self, os.close, descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}")
         with connected() as client, translated(ImageNotFound), path.open("wb") as file:
             for piece in client.api.get_image(self.candidate.config_digest):
                 file.write(piece)

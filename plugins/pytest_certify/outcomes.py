@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from certify.errors import CertifyError, NoVerdict
+from certify.errors import CertifyError, ImageError, NoVerdict
 from certify.evidence.run import FAILED, FLAKY, NO_VERDICT, PASSED, SKIPPED, Check
 
 _WORST_LAST = (PASSED, FLAKY, SKIPPED, FAILED, NO_VERDICT)
@@ -19,7 +19,7 @@ def annotate(report: pytest.TestReport, call: pytest.CallInfo[Any], facts: dict[
     error = call.excinfo.value if call.excinfo else None
     report.certify = {  # type: ignore[attr-defined]
         **facts,
-        "no_verdict": isinstance(error, NoVerdict),
+        "no_verdict": isinstance(error, NoVerdict | ImageError),
         "rerun": getattr(report, "outcome", "") == "rerun",
     }
     if isinstance(error, CertifyError) and call.excinfo is not None:

@@ -48,6 +48,8 @@ class NodePool:
         self._counter = itertools.count(1)
         self._lock = threading.Lock()
         self.retired: list[Booting] = []
+        self.kept: list[Booting] = []
+        self.left: list[str] = []
         self.on_retire: Callable[[Booting], bool] = lambda _: False
 
     def start(self, wanted: Iterable[tuple[Key, PlannedTarget]]) -> None:
@@ -93,8 +95,17 @@ class NodePool:
         bookings = [self._nodes.pop(key) for key in list(self._nodes)]
         list(self._executor.map(self._retire, bookings))
         self._executor.shutdown(wait=True, cancel_futures=True)
+        if self.kept:
+            return  # what the platforms made for the run is in use
         for platform in {id(b.target.platform): b.target.platform for b in self.retired}.values():
-            platform.close(self._run_id)
+            self._tidy(lambda platform=platform: platform.close(self._run_id))  # type: ignore[misc]
+
+    def _tidy(self, action: Callable[[], None]) -> None:
+        """Clean up; what cannot be cleaned up is said, and left for `certify gc`."""
+        try:
+            action()
+        except CertifyError as error:
+            self.left.append(error.message)
 
     def _begin(self, key: Key, target: PlannedTarget) -> None:
         suffix = "" if key[0] == "run" else f"-{next(self._counter)}"
@@ -132,5 +143,7 @@ class NodePool:
             node = booting.future.result()
         except CertifyError:
             return  # it never was a node; the checks that asked have been told
-        if not self.on_retire(booting):
-            node.remove()
+        if self.on_retire(booting):
+            self.kept.append(booting)
+        else:
+            self._tidy(node.remove)

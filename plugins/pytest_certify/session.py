@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,15 @@ class CertifySession:
             self.context.pool.on_retire = self._retired
             if not self.context.worker:
                 self.recorder = Recorder(self.context, config)
+                if not config.option.collectonly:
+                    self.recorder.start()
         except (UsageError, ImageError) as error:
             raise pytest.UsageError(str(error)) from None
         except CertifyError as error:
             pytest.exit(str(error), returncode=error.exit_code)
-        config.option.allure_report_dir = str(self.context.directory / "allure-results")
+        self._alluredir = config.option.allure_report_dir
+        if not config.option.collectonly:
+            config.option.allure_report_dir = str(self.context.directory / "allure-results")
         import certify_fixtures
 
         config.pluginmanager.register(certify_fixtures, "certify-fixtures")
@@ -51,8 +56,6 @@ class CertifySession:
     def pytest_sessionstart(self) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         self._progress = terminal.Progress(reporter if self.recorder else None)
-        if self.recorder and not self._config.option.collectonly:
-            self._guarded(self.recorder.start)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -215,24 +218,17 @@ class CertifySession:
 
     def _finish(self, session: pytest.Session) -> None:
         assert self.recorder is not None
+        if self._alluredir:
+            shutil.copytree(self._config.option.allure_report_dir, self._alluredir, dirs_exist_ok=True)
         session.exitstatus = self.recorder.finish(int(session.exitstatus))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.recorder and self.recorder.finished:
-            notes = [*self.recorder.notes, *self._kept()]
+            pool = self.context.pool
+            kept = [f"node kept  {b.spec.node_id}: {b.future.result().how.details}" for b in pool.kept]
+            left = [f"left       {reason}; remove it later: certify gc" for reason in pool.left]
+            notes = [*self.recorder.notes, *kept, *left]
             terminal.summary(terminalreporter, self.recorder.finished, str(self.context.directory), notes)
-
-    def _kept(self) -> list[str]:
-        keep = self._config.option.keep_node
-        if keep == "never":
-            return []
-        return [
-            f"node kept  {b.spec.node_id}: {b.future.result().how.details}"
-            for b in self.context.pool.retired
-            if (keep == "always" or b.target.id in self._failed)
-            and not b.future.cancelled()
-            and not b.future.exception()
-        ]
 
     def _guarded(self, action: Any) -> None:
         try:

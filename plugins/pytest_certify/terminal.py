@@ -11,6 +11,7 @@ from pytest_certify.pool import Booting
 from pytest_certify.targets import PlannedTarget
 
 _PLAIN_EVERY = 5.0
+_REASONS = 5
 _COLORS = {"PASSED": "green", "WARNED": "yellow", "FAILED": "red", "NO_VERDICT": "yellow"}
 
 
@@ -26,6 +27,12 @@ def header(targets: list[PlannedTarget], evidence: str) -> list[str]:
         f"certify: on {', '.join(f'{t.platform.name} ({t.platform.driver})' for t in targets)}; evidence in {evidence}"
     )
     return lines
+
+
+def _reasons(run: Run, target: str) -> Counter[str]:
+    """Why checks of a target have no verdict, first lines only, with how often."""
+    found = (c.reason for c in run.checks if c.target == target and c.outcome == NO_VERDICT)
+    return Counter(reason.partition("\n")[0] for reason in found)
 
 
 class Progress:
@@ -63,16 +70,19 @@ class Progress:
 
 
 def summary(reporter: Any, run: Run, evidence: str, notes: list[str]) -> None:
-    """The verdict per target, and where the evidence lies."""
+    """The verdict per target, why there is none, and where the evidence lies."""
     reporter.section("certify", "=")
+    markup = reporter.config.get_terminal_writer().markup
     for target in run.targets:
         count = Counter(check.outcome for check in run.checks if check.target == target.id)
         parts = [f"{count[o]} {o}" for o in (PASSED, FAILED, FLAKY, NO_VERDICT, SKIPPED) if count[o]]
         verdict = run.verdicts[target.id]
-        reporter.write(f"{verdict:<10} ", bold=True, **{_COLORS[verdict]: True})
-        reporter.write_line(f"{target.reference} on {target.platform}: {', '.join(parts) or 'no check ran'}")
+        told = markup(f"{verdict:<10}", bold=True, **{_COLORS[verdict]: True})
+        reporter.write_line(f"{told} {target.reference} on {target.platform}: {', '.join(parts) or 'no check ran'}")
         if verdict == "NO_VERDICT" and not count[NO_VERDICT]:
             reporter.write_line("           every check was skipped: nothing was proven")
+        for reason, number in _reasons(run, target.id).most_common(_REASONS):
+            reporter.write_line(f"           {number} × no verdict: {reason}")
     for note in notes:
         reporter.write_line(note)
     reporter.write_line(f"evidence   {evidence}")

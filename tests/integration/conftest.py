@@ -58,8 +58,8 @@ class Workspace:
         return self.run("certify", *argv, timeout=timeout, **env)
 
     def start(self, *argv: str) -> subprocess.Popen[str]:
-        out = (self.path / "out.log").open("w")
-        return subprocess.Popen([str(BIN / argv[0]), *argv[1:]], cwd=self.path, stdout=out, stderr=out, text=True)
+        with (self.path / "out.log").open("w") as out:
+            return subprocess.Popen([str(BIN / argv[0]), *argv[1:]], cwd=self.path, stdout=out, stderr=out, text=True)
 
     def write(self, name: str, text: str) -> Path:
         path = self.path / name

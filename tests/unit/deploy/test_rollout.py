@@ -68,8 +68,10 @@ def test_a_failure_goes_back_newest_first() -> None:
 
 
 def test_a_return_that_fails_is_stuck() -> None:
-    state, _ = play(begin("r", plan(1)), [Result.OK, Result.FAILED, Result.FAILED])
+    state, done = play(begin("r", plan(2)), [Result.OK] * 5 + [Result.FAILED, Result.FAILED])
     assert state.status is Status.STUCK
+    assert [a for a, _ in done][6:] == [Action(Verb.RESTORE, "web-1"), Action(Verb.RESTORE, "web-0")]
+    assert state.phases == {"web-0": Phase.RETURNED, "web-1": Phase.STRANDED}
 
 
 def test_a_failed_clean_up_is_a_warning() -> None:
