@@ -190,7 +190,7 @@ def test_unverified_channels_are_not_deployed(fleet: Fleet) -> None:
     fleet.promote("1")
     timestamp = fleet.work.path / ".certify/trust/metadata/timestamp.json"
     before = timestamp.read_text()
-    timestamp.write_text(before.replace('"version": ', '"version": 9'))
+    timestamp.write_text(before.replace('"version":', '"version":9'))
     try:
         assert "does not verify" in fleet.deploy(status=1)
     finally:
@@ -228,7 +228,7 @@ def test_nobody_to_ask(fleet: Fleet) -> None:
 def test_two_deployers_at_once(fleet: Fleet) -> None:
     fleet.promote("1")
     first = fleet.work.start("certify", "deploy", "staging", "--fleet", "fleet.yaml", "--yes")
-    wait_for(lambda: fleet.containers(), "the first one's container")
+    wait_for(fleet.containers, "the first one's container")
     assert "another deployer is at work" in fleet.deploy(status=2)
     assert first.wait(timeout=60) == 0
     assert fleet.serving() == ["certify-demo 1"] * 2

@@ -172,10 +172,10 @@ def test_a_promotion_killed_at_a_random_moment(signed: Workspace, number: int) -
     assert signed.certify("verify", SCRATCH, "--channel", "staging").status == 0
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["", "init", "doctor", "inspect", "bless", "gate", "promote", "verify", "channels", "deploy", "gc", "schema"],
-)
+COMMANDS = ["init", "doctor", "inspect", "bless", "gate", "promote", "verify", "channels", "deploy", "gc", "schema"]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_has_an_example(work: Workspace, command: str) -> None:
     done = work.certify(*([command] if command else []), "--help")
     assert done.status == 0
