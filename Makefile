@@ -20,7 +20,7 @@ test-all: setup ## everything, slow matrices included
 	$(VENV)/pytest -q
 
 bench: setup ## measure against the peers; prints ratios, writes benchmarks.json
-	@$(VENV)/pip install -q -e '.[bench]'
+	@$(VENV)/pip install -qq -e '.[bench]'
 	@$(VENV)/python -m tests.images
 	$(VENV)/python -m tests.benchmarks
 

@@ -120,6 +120,9 @@ class LocalPlatform:
     def memory_needed(self, candidate: Candidate) -> int:
         return 100
 
+    def prepare(self, source: ImageSource, run_id: str, progress: Progress) -> None:
+        return
+
     def boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> LocalMachine:
         progress("booting")
         time.sleep(self.delay)

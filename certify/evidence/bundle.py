@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,6 +27,7 @@ class Bundle:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._journal_file: FileIO | None = None
 
     @classmethod
     def create(cls, path: Path, run: Run) -> Bundle:
@@ -41,9 +43,17 @@ class Bundle:
         self.write("run.json", msgspec.json.format(msgspec.json.encode(run), indent=2))
 
     def append(self, check: Check) -> None:
-        """Keep one outcome at once."""
-        with _explained(self.path), (self.path / "outcomes.jsonl").open("ab") as file:
-            file.write(msgspec.json.encode(check) + b"\n")
+        """Keep one outcome at once: it is in the file when this returns, whatever happens to the process."""
+        with _explained(self.path):
+            if self._journal_file is None:
+                self._journal_file = (self.path / "outcomes.jsonl").open("ab", buffering=0)
+            self._journal_file.write(msgspec.json.encode(check) + b"\n")
+
+    def close(self) -> None:
+        """No more outcomes will come."""
+        if self._journal_file is not None:
+            self._journal_file.close()
+            self._journal_file = None
 
     def write(self, name: str, data: bytes) -> None:
         """Write one file below the directory, whole or not at all."""

@@ -97,10 +97,16 @@ class Node:
 
     @property
     def facts(self) -> Facts:
-        """The node's facts, gathered once and again after a restart."""
+        """The node's facts, gathered once, over a shell of their own, and again after a restart. Raises NodeLost."""
         with self._lock:
             if self._facts is None:
-                self._facts = gather(self.run_many)
+                shell = self.open_shell()
+                try:
+                    self._facts = gather(shell.run_many)
+                except ShellUnavailable as error:
+                    raise self._lost(error) from None
+                finally:
+                    shell.close()
             return self._facts
 
     @property

@@ -112,6 +112,13 @@ class Platform(Protocol):
         """Bytes one node may use; what the run's memory budget is counted in."""
         ...
 
+    def prepare(self, source: ImageSource, run_id: str, progress: Progress) -> None:
+        """What booting needs beside the node itself (the image in the engine, a network). Repeating it costs nothing.
+
+        Raises as :meth:`boot`, which calls it too.
+        """
+        ...
+
     def boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> Machine:
         """Boot and wait until ready. Whatever it leaves half made on failure it removes.
 

@@ -84,6 +84,12 @@ class Shell:
                 results.append(self._collect(command, frames, allowed))
             return results
 
+    def detach(self) -> Channel | None:
+        """Give the open, idle channel away, so that another shell can go on with it."""
+        with self._lock:
+            channel, self._channel = self._channel, None
+            return channel
+
     def close(self) -> None:
         """Close the channel; the next command opens another."""
         with self._lock:

@@ -7,7 +7,7 @@ from typing import Any
 
 from certify.config import ContainerPlatform, seconds
 from certify.errors import BootFailed, NodeLost
-from certify.nodes.platform import MachineFacts, StopReport
+from certify.nodes.platform import Channel, MachineFacts, StopReport
 from certify_docker.boot_mode import TOOLS
 from certify_docker.channel import ExecChannel
 from certify_docker.engine import translated
@@ -26,6 +26,7 @@ class DockerMachine:
         self.facts = facts
         self.container = container
         self._client = client
+        self._ready_channel: Channel | None = None
         self._settings = settings
         self._argv = [f"{TOOLS}/busybox", "sh"] if lent_shell else ["/bin/sh"]
         self._environment = self._path() if lent_shell else []
@@ -36,7 +37,10 @@ class DockerMachine:
         path = next((x[5:] for x in env if x.startswith("PATH=")), "/usr/sbin:/usr/bin:/sbin:/bin")
         return [f"PATH={path}:{TOOLS}/bin"]
 
-    def open_channel(self) -> ExecChannel:
+    def open_channel(self) -> Channel:
+        if self._ready_channel is not None:
+            channel, self._ready_channel = self._ready_channel, None
+            return channel
         return ExecChannel(self._client.api, self.container, self._argv, self._environment)
 
     def run_apart(self, command: str, timeout: float) -> tuple[int, bytes, bytes]:
@@ -100,10 +104,13 @@ class DockerMachine:
         mode = self.facts.details["mode"]
         with translated(BootFailed):
             config = self._client.api.inspect_container(self.container)["Config"]
-        wait_ready(self, mode, config, started + seconds(self._settings.boot_timeout))
+        self._ready_channel = wait_ready(self, mode, config, started + seconds(self._settings.boot_timeout))
         return time.monotonic() - started
 
     def remove(self) -> None:
+        if self._ready_channel is not None:
+            self._ready_channel.close()
+            self._ready_channel = None
         remove_container(self._client, self.container)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
 from certify.config import ContainerPlatform, size_bytes
-from certify.errors import BootFailed, NodeLost
+from certify.errors import BootFailed
 from certify.images.candidate import Candidate, ImageSource, require_platform
 from certify.nodes.owner import this_process
 from certify.nodes.platform import MachineFacts, NodeSpec, Progress
@@ -20,7 +19,6 @@ from certify_docker.engine import NODE_LABEL, OWNER_LABEL, RUN_LABEL, connect, t
 from certify_docker.load import ensure_image
 from certify_docker.machine import DockerMachine, remove_container
 
-_STREAM_PIECES = 64
 _GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -63,12 +61,17 @@ class DockerPlatform:
         del candidate
         return size_bytes(self._settings.memory)
 
+    def prepare(self, source: ImageSource, run_id: str, progress: Progress) -> None:
+        progress("preparing image")
+        with self._lock:  # several nodes of one candidate load it once
+            architecture = self._engine["Architecture"]
+            require_platform(source.candidate, _GO_NAMES.get(architecture, architecture))
+            ensure_image(self._client, source, progress)
+        self._network(run_id)
+
     def boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> DockerMachine:
         candidate = source.candidate
-        with self._lock:  # several nodes of one candidate load it once
-            progress("preparing image")
-            require_platform(candidate, _GO_NAMES.get(self._engine["Architecture"], self._engine["Architecture"]))
-            ensure_image(self._client, source, progress)
+        self.prepare(source, spec.run_id, progress)
         boot_plan = plan(candidate, self._settings, cgroup_version=str(self._engine.get("CgroupVersion", "1")))
         progress(f"booting ({boot_plan.mode})")
         container, lent_shell = self._create(candidate, boot_plan, spec)
@@ -142,13 +145,13 @@ class DockerPlatform:
         return str(created["Id"])
 
     def _has_shell(self, container: str) -> bool:
-        try:
-            with translated(NodeLost):
-                stream, _ = self._client.api.get_archive(container, "/bin/sh")
-                _close(stream)
-            return True
-        except NodeLost:
-            return False
+        """Whether /bin/sh is there: the engine's "information about files" call, which sends no bytes of the file."""
+        api = self._client.api
+        with translated():
+            answer = api.head(
+                f"{api.base_url}/v{api.api_version}/containers/{container}/archive", params={"path": "/bin/sh"}
+            )
+        return bool(answer.ok)
 
     def _network(self, run_id: str) -> str:
         if self._settings.network != "internal":
@@ -162,10 +165,3 @@ class DockerPlatform:
                     )
                 self._networks[run_id] = made["Id"]
             return self._networks[run_id]
-
-
-def _close(stream: Iterator[bytes]) -> None:
-    """Read a stream to its end, so that its connection is given back; only so far of one that does not end."""
-    for count, _ in enumerate(stream):
-        if count > _STREAM_PIECES:
-            return

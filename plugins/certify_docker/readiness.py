@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from certify.errors import BootFailed, ShellUnavailable
 from certify.nodes.facts import parse_sockets
+from certify.nodes.platform import Channel
 from certify.nodes.shell import Shell
 
 if TYPE_CHECKING:
@@ -20,8 +21,11 @@ _POLL = 0.05
 _LISTENING = "for f in tcp tcp6; do [ -r /proc/net/$f ] && while read -r l; do echo $f $l; done </proc/net/$f; done"
 
 
-def wait_ready(machine: DockerMachine, mode: str, config: dict[str, Any], deadline: float) -> None:
-    """Return when ready. Raises BootFailed when process 1 ends or the deadline (monotonic clock) passes."""
+def wait_ready(machine: DockerMachine, mode: str, config: dict[str, Any], deadline: float) -> Channel | None:
+    """Wait until ready; returns the channel that was asked over, for the node to go on with.
+
+    Raises BootFailed when process 1 ends or the deadline (monotonic clock) passes.
+    """
     shell = Shell(machine.open_channel, timeout=max(1.0, deadline - time.monotonic()))
     asked = {"init": _init_ready, "service": _service_ready}.get(mode, _shell_answers)
     waiting_for = "its first answer"
@@ -30,7 +34,7 @@ def wait_ready(machine: DockerMachine, mode: str, config: dict[str, Any], deadli
             try:
                 waiting_for = asked(machine, shell, config)
                 if not waiting_for:
-                    return
+                    return shell.detach()
             except ShellUnavailable as error:
                 waiting_for = f"a shell ({error.message})"
             reason = machine.why_dead()

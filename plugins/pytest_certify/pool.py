@@ -12,11 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 
 from certify.errors import CertifyError, NodeLost
 from certify.nodes.node import Node, ShellSettings
-from certify.nodes.platform import NodeSpec
+from certify.nodes.platform import NodeSpec, Platform
 from pytest_certify.targets import PlannedTarget
 
 _AT_ONCE = 8
@@ -45,12 +46,19 @@ class NodePool:
         self._worker = worker
         self._executor = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="certify-boot")
         self._nodes: dict[Key, Booting] = {}
+        self._platforms: dict[int, Platform] = {}
         self._counter = itertools.count(1)
         self._lock = threading.Lock()
         self.retired: list[Booting] = []
         self.kept: list[Booting] = []
         self.left: list[str] = []
         self.on_retire: Callable[[Booting], bool] = lambda _: False
+
+    def prepare(self, targets: Iterable[PlannedTarget]) -> None:
+        """Begin what needs no decision yet: images into their engines. An error shows again when a node is booted."""
+        for target in targets:
+            self._platforms[id(target.platform)] = target.platform
+            self._executor.submit(target.platform.prepare, target.source, self._run_id, lambda _: None)
 
     def start(self, wanted: Iterable[tuple[Key, PlannedTarget]]) -> None:
         """Begin booting nodes that checks will ask for, as many as the budget and the processors hold."""
@@ -97,7 +105,7 @@ class NodePool:
         self._executor.shutdown(wait=True, cancel_futures=True)
         if self.kept:
             return  # what the platforms made for the run is in use
-        for platform in {id(b.target.platform): b.target.platform for b in self.retired}.values():
+        for platform in self._platforms.values():
             self._tidy(lambda platform=platform: platform.close(self._run_id))  # type: ignore[misc]
 
     def _tidy(self, action: Callable[[], None]) -> None:
@@ -110,6 +118,7 @@ class NodePool:
     def _begin(self, key: Key, target: PlannedTarget) -> None:
         suffix = "" if key[0] == "run" else f"-{next(self._counter)}"
         name = re.sub(r"[^a-zA-Z0-9_.-]", "-", f"{target.id}{suffix}{self._worker and '-' + self._worker}")
+        self._platforms[id(target.platform)] = target.platform
         booting = Booting(target, NodeSpec(self._run_id, name), Future(), time.monotonic())
         self._nodes[key] = booting
         booting.future = self._executor.submit(self._boot, booting)
@@ -120,7 +129,13 @@ class NodePool:
 
         machine = booting.target.platform.boot(booting.target.source, booting.spec, progress)
         booting.ready_after = time.monotonic() - booting.started
-        return Node(machine, booting.target.candidate, booting.spec, self._settings)
+        node = Node(machine, booting.target.candidate, booting.spec, self._settings)
+        if self._is_shared(booting):
+            self._executor.submit(_gather_facts, node)
+        return node
+
+    def _is_shared(self, booting: Booting) -> bool:
+        return self._nodes.get(("run", booting.target.id)) is booting
 
     def _make_room(self, target: PlannedTarget, beside: Key | None) -> None:
         for other in [k for k in self._nodes if k != beside]:
@@ -147,3 +162,9 @@ class NodePool:
             self.kept.append(booting)
         else:
             self._tidy(node.remove)
+
+
+def _gather_facts(node: Node) -> None:
+    """Gather facts beside the first checks: evidence wants them anyway, and as they were before any check."""
+    with suppress(CertifyError):  # raised again for whoever asks for them
+        node.facts  # noqa: B018

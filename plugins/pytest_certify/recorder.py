@@ -94,6 +94,7 @@ class Recorder:
 
     def finish(self, pytest_status: int) -> int:
         """Write the final documents, sign if asked. Returns the exit code. Raises EvidenceError."""
+        self._bundle.close()
         checks = complete(self._run.planned, self._checks.values())
         targets = tuple(self._target(t) for t in self._context.targets)
         self._run = msgspec.structs.replace(

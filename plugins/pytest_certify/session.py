@@ -29,6 +29,7 @@ class CertifySession:
         self._nodes: dict[str, tuple[Node, int]] = {}
         self._failed: set[str] = set()
         self._deselected: list[str] = []
+        self._described_item: tuple[str, dict[str, Any]] = ("", {})
 
     # -- start -----------------------------------------------------------------------------------------------------
 
@@ -56,6 +57,9 @@ class CertifySession:
     def pytest_sessionstart(self) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         self._progress = terminal.Progress(reporter if self.recorder else None)
+        distributes = self._config.pluginmanager.has_plugin("dsession")
+        if not self._config.option.collectonly and not distributes:
+            self.context.pool.prepare(self.context.targets)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -161,13 +165,7 @@ class CertifySession:
         node, before = self._nodes.get(item.nodeid, (None, 0))
         if report.when == "teardown":
             self._nodes.pop(item.nodeid, None)
-        facts = {
-            "target": target.id,
-            "suite": self.context.suite_of(item),
-            "controls": [str(c) for mark in item.iter_markers("control") for c in mark.args],
-            "node": node.name if node else "",
-            "transcript": "",
-        }
+        facts = {**self._described(item, target), "node": node.name if node else "", "transcript": ""}
         if report.failed:
             self._failed.add(target.id)
             if node is not None:
@@ -175,6 +173,14 @@ class CertifySession:
                 attach_failure(node, str(facts["transcript"]))
         outcomes.annotate(report, call, facts)
         return report
+
+    def _described(self, item: pytest.Item, target: PlannedTarget) -> dict[str, Any]:
+        """What every report of an item says about it; worked out once."""
+        if self._described_item[0] != item.nodeid:
+            controls = [str(c) for mark in item.iter_markers("control") for c in mark.args]
+            facts = {"target": target.id, "suite": self.context.suite_of(item), "controls": controls}
+            self._described_item = (item.nodeid, facts)
+        return self._described_item[1]
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         recorder = self.recorder

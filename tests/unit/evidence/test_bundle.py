@@ -22,6 +22,7 @@ def test_an_interrupted_run_keeps_what_it_had(tmp_path: Path) -> None:
     run = finished(check("test_a"), check("test_b"), status="running", checks=(), verdicts={})
     bundle = Bundle.create(tmp_path / "r", run)
     bundle.append(check("test_a"))
+    bundle.close()
     with (tmp_path / "r" / "outcomes.jsonl").open("ab") as file:
         file.write(b'{"id": "cut off in the mid')
     found = bundle.read_run()
