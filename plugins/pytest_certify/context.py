@@ -82,14 +82,16 @@ def prepare(config: pytest.Config) -> Context:
 
 
 def _suites(config: pytest.Config, settings: Config, shared: dict[str, Any]) -> tuple[list[FoundSuite], list[str]]:
-    """The suites to run; in the first process also pytest's arguments are extended by their folders."""
+    """The suites in use; in the first process pytest's arguments are extended by the folders of those asked for."""
     if shared:
-        return suites.find(shared["suites"], Path(shared["base"])), shared["suites"]
+        return [*suites.find(shared["suites"], Path(shared["base"])), *suites.holding(config.args)], shared["suites"]
     positional = config.args if config.args_source == pytest.Config.ArgsSource.ARGS else []
     names: list[str] = config.option.suite or ([] if positional else settings.suites)
     found = suites.find(names, config.invocation_params.dir)
-    config.args[:] = collection.arguments(positional, found)
-    return found, names
+    arguments = collection.arguments(positional, found)
+    config.args[:] = arguments
+    named = suites.holding(arguments) if positional else []
+    return [*found, *(suite for suite in named if suite.name not in {s.name for s in found})], names
 
 
 def _pool(run_id: str, settings: Config, strict: bool, worker_input: dict[str, Any]) -> NodePool:

@@ -114,7 +114,7 @@ class CertifySession:
         if second:
             return self._wait(("second", item.nodeid), target, beside=key)
         node = self._wait(key, target)
-        self._nodes[item.nodeid] = (node, node.commands)
+        self._nodes.setdefault(item.nodeid, (node, node.commands))
         return node
 
     def _wait(self, key: Key, target: PlannedTarget, beside: Key | None = None) -> Node:

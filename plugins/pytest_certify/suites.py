@@ -50,6 +50,13 @@ def find(names: Iterable[str], base: Path) -> list[FoundSuite]:
     return found
 
 
+def holding(arguments: Iterable[str]) -> list[FoundSuite]:
+    """The installed suites that hold any of pytest's arguments, so that a single check finds its settings."""
+    paths = [Path(argument.partition("::")[0]).absolute() for argument in arguments]
+    found = (_installed(point.name, point.value) for point in entry_points(group="certify.suites"))
+    return [suite for suite in found if any(path.is_relative_to(suite.path) for path in paths)]
+
+
 def _installed(name: str, package: str) -> FoundSuite:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from certify.evidence.run import FAILED, FLAKY, NO_VERDICT, PASSED, SKIPPED, Run
@@ -45,28 +46,38 @@ class Progress:
 
     def waiting(self, booting: Booting) -> None:
         """Called again and again while ``booting`` is not ready."""
-        if self._reporter is None:
-            return
         now = time.monotonic()
         text = f"certify: {booting.spec.node_id}: {booting.status} … {now - booting.started:.0f} s"
+        if self._reporter is None:
+            return
         if self._reporter.isatty:
-            self._reporter.rewrite(text, erase=True)
+            with self._visibly():
+                self._reporter.rewrite(text, erase=True)
             self._dirty = True
         elif now - self._said.setdefault(booting.spec.node_id, now) >= _PLAIN_EVERY:
             self._said[booting.spec.node_id] = now
-            self._reporter.ensure_newline()
-            self._reporter.write_line(text)
+            self._line(text)
 
     def ready(self, booting: Booting) -> None:
         """Called once when a node that was waited for has come."""
         if self._reporter is None:
             return
         if self._dirty:
-            self._reporter.rewrite("", erase=True)
+            with self._visibly():
+                self._reporter.rewrite("", erase=True)
             self._dirty = False
         if self._reporter.verbosity >= 0:
+            self._line(f"certify: {booting.spec.node_id} ready after {booting.ready_after:.1f} s")
+
+    def _line(self, text: str) -> None:
+        with self._visibly():
             self._reporter.ensure_newline()
-            self._reporter.write_line(f"certify: {booting.spec.node_id} ready after {booting.ready_after:.1f} s")
+            self._reporter.write_line(text)
+
+    def _visibly(self) -> AbstractContextManager[None]:
+        """Past pytest's output capture, which is on while fixtures run."""
+        capture = self._reporter.config.pluginmanager.get_plugin("capturemanager")
+        return capture.global_and_fixture_disabled() if capture else nullcontext()
 
 
 def summary(reporter: Any, run: Run, evidence: str, notes: list[str]) -> None:
