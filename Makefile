@@ -17,7 +17,7 @@ test: setup ## fast tests first, then the ones that boot real things
 
 test-all: setup ## everything, slow matrices included
 	@$(VENV)/python -m tests.images
-	$(VENV)/pytest -q
+	CERTIFY_TEST_KILLS=20 $(VENV)/pytest -q
 
 bench: setup ## measure against the peers; prints ratios, writes benchmarks.json
 	@$(VENV)/pip install -qq -e '.[bench]'

@@ -139,7 +139,11 @@ class Transport(Protocol):
 
 def this_architecture() -> str:
     """This machine's architecture in Go's names, as image configs use them (``amd64``, ``arm64``)."""
-    machine = platform.machine()
+    return go_architecture(platform.machine())
+
+
+def go_architecture(machine: str) -> str:
+    """The kernel's name of an architecture (``x86_64``) in Go's names."""
     return _MACHINES.get(machine, machine)
 
 
@@ -181,22 +185,26 @@ def verified(pieces: Iterator[bytes], digest: str, size: int, what: str) -> Iter
 def parse_config(raw: bytes, what: str) -> tuple[dict[str, Any], ImageConfig]:
     """Read an OCI image config. Returns the whole document and what certify uses of it. Raises ImageInvalid."""
     document = parse_document(raw, what)
-    inner = document.get("config") or document.get("Config") or {}
     try:
-        return document, ImageConfig(
-            entrypoint=tuple(inner.get("Entrypoint") or ()),
-            cmd=tuple(inner.get("Cmd") or ()),
-            user=inner.get("User") or "",
-            ports=tuple(sorted(inner.get("ExposedPorts") or ())),
-            volumes=tuple(sorted(inner.get("Volumes") or ())),
-            env=tuple(inner.get("Env") or ()),
-            labels=tuple(sorted((inner.get("Labels") or {}).items())),
-            workdir=inner.get("WorkingDir") or "",
-            stop_signal=inner.get("StopSignal") or "",
-            healthcheck=tuple((inner.get("Healthcheck") or {}).get("Test") or ()),
-        )
+        return document, image_config(document.get("config") or document.get("Config") or {})
     except (AttributeError, TypeError) as error:
         raise ImageInvalid(f"{what}: the image config is malformed ({error})", "rebuild the image") from None
+
+
+def image_config(inner: dict[str, Any]) -> ImageConfig:
+    """What certify uses of a config's ``config`` object. Raises AttributeError or TypeError for a malformed one."""
+    return ImageConfig(
+        entrypoint=tuple(inner.get("Entrypoint") or ()),
+        cmd=tuple(inner.get("Cmd") or ()),
+        user=inner.get("User") or "",
+        ports=tuple(sorted(inner.get("ExposedPorts") or ())),
+        volumes=tuple(sorted(inner.get("Volumes") or ())),
+        env=tuple(inner.get("Env") or ()),
+        labels=tuple(sorted((inner.get("Labels") or {}).items())),
+        workdir=inner.get("WorkingDir") or "",
+        stop_signal=inner.get("StopSignal") or "",
+        healthcheck=tuple((inner.get("Healthcheck") or {}).get("Test") or ()),
+    )
 
 
 def parse_document(raw: bytes, what: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from certify.config import Config, size_bytes
 from certify.errors import EngineUnavailable
 from certify.hooks import Finding
+from certify.images.candidate import go_architecture
 from certify_docker.busybox import is_static_for
 from certify_docker.engine import connected, translated
 
@@ -42,7 +43,7 @@ def examine(config: Config) -> Iterator[Finding]:
         f"{fits} containers of {config.platforms.container.memory} fit",
         "" if fits else "lower platforms.container.memory in certify.yaml",
     )
-    yield _busybox({"x86_64": "amd64", "aarch64": "arm64"}.get(info["Architecture"], info["Architecture"]))
+    yield _busybox(go_architecture(info["Architecture"]))
 
 
 def _busybox(architecture: str) -> Finding:

@@ -10,7 +10,7 @@ from typing import Any
 
 from certify.config import ContainerPlatform, size_bytes
 from certify.errors import BootFailed
-from certify.images.candidate import Candidate, ImageSource, require_platform
+from certify.images.candidate import Candidate, ImageSource, go_architecture, require_platform
 from certify.nodes.owner import this_process
 from certify.nodes.platform import MachineFacts, NodeSpec, Progress
 from certify_docker.boot_mode import TOOLS, BootPlan, mode_of, plan
@@ -18,8 +18,6 @@ from certify_docker.busybox import archive
 from certify_docker.engine import NODE_LABEL, OWNER_LABEL, RUN_LABEL, connect, translated
 from certify_docker.load import ensure_image
 from certify_docker.machine import DockerMachine, remove_container
-
-_GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
 class DockerPlatform:
@@ -64,8 +62,7 @@ class DockerPlatform:
     def prepare(self, source: ImageSource, run_id: str, progress: Progress) -> None:
         progress("preparing image")
         with self._lock:  # several nodes of one candidate load it once
-            architecture = self._engine["Architecture"]
-            require_platform(source.candidate, _GO_NAMES.get(architecture, architecture))
+            require_platform(source.candidate, go_architecture(self._engine["Architecture"]))
             ensure_image(self._client, source, progress)
         self._network(run_id)
 

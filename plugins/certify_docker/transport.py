@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from certify.errors import ImageNotFound
-from certify.images.candidate import Candidate, ImageConfig, ImageSource, Layer
+from certify.images.candidate import Candidate, ImageSource, Layer, image_config
 from certify.images.formats import DockerArchiveTransport
 from certify.images.reference import Reference
 from certify_docker.engine import connected, translated
@@ -71,7 +71,6 @@ class DaemonTransport:
 
 def candidate_of(reference: Reference, found: dict[str, Any]) -> Candidate:
     """The candidate that the engine's ``inspect`` answer describes."""
-    config = found.get("Config") or {}
     return Candidate(
         reference=reference,
         digest=found["Id"],
@@ -80,18 +79,7 @@ def candidate_of(reference: Reference, found: dict[str, Any]) -> Candidate:
         os=found.get("Os", ""),
         architecture=found.get("Architecture", ""),
         config_digest=found["Id"],
-        config=ImageConfig(
-            entrypoint=tuple(config.get("Entrypoint") or ()),
-            cmd=tuple(config.get("Cmd") or ()),
-            user=config.get("User") or "",
-            ports=tuple(sorted(config.get("ExposedPorts") or ())),
-            volumes=tuple(sorted(config.get("Volumes") or ())),
-            env=tuple(config.get("Env") or ()),
-            labels=tuple(sorted((config.get("Labels") or {}).items())),
-            workdir=config.get("WorkingDir") or "",
-            stop_signal=config.get("StopSignal") or "",
-            healthcheck=tuple((config.get("Healthcheck") or {}).get("Test") or ()),
-        ),
+        config=image_config(found.get("Config") or {}),
         media_type="application/vnd.docker.container.image.v1+json",
         created=str(found.get("Created") or ""),
         diff_ids=tuple((found.get("RootFS") or {}).get("Layers") or ()),

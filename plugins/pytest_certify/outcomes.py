@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from certify.evidence.run import FAILED, FLAKY, NO_VERDICT, PASSED, SKIPPED, Che
 
 _WORST_LAST = (PASSED, FLAKY, SKIPPED, FAILED, NO_VERDICT)
 _REASON_CAP = 4000
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TRANSCRIPT_CAP = 20_000
 
 
@@ -22,8 +24,25 @@ def annotate(report: pytest.TestReport, call: pytest.CallInfo[Any], facts: dict[
         "no_verdict": isinstance(error, NoVerdict | ImageError),
         "rerun": getattr(report, "outcome", "") == "rerun",
     }
-    if isinstance(error, CertifyError) and call.excinfo is not None:
-        report.longrepr = str(error)  # one line what, one line what to do; no traceback through certify
+    if isinstance(error, CertifyError):
+        report.longrepr = harmless(str(error))  # one line what, one line what to do; no traceback through certify
+    if report.failed:
+        _disarm(report)
+
+
+def harmless(text: str) -> str:
+    """Guests print what they like: control characters, escape sequences first of all, are shown, not sent."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def _disarm(report: pytest.TestReport) -> None:
+    """Make every text of a failure harmless: the message, the source lines with values, captured output."""
+    report.sections = [(name, harmless(text)) for name, text in report.sections]
+    for traceback, crash, _ in getattr(report.longrepr, "chain", ()):
+        if crash is not None:
+            crash.message = harmless(crash.message)
+        for entry in traceback.reprentries:
+            entry.lines = [harmless(line) for line in entry.lines]
 
 
 class Collector:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 _MARKS = (
@@ -26,8 +28,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME|PATH",
         help="suite to run; may be repeated (default: certify.yaml's, else baseline)",
     )
-    group.addoption("--certify-config", metavar="FILE", help="certify.yaml to use (default: ./certify.yaml if there)")
-    group.addoption("--evidence", metavar="DIR", help="where runs keep their evidence (default: .certify/runs)")
+    group.addoption(
+        "--certify-config",
+        default=os.environ.get("CERTIFY_CONFIG"),
+        metavar="FILE",
+        help="certify.yaml to use (default: ./certify.yaml if there)",
+    )
+    group.addoption(
+        "--evidence",
+        default=os.environ.get("CERTIFY_EVIDENCE"),
+        metavar="DIR",
+        help="where runs keep their evidence (default: .certify/runs)",
+    )
     group.addoption(
         "--isolation",
         choices=("run", "module", "check"),

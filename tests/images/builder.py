@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -81,7 +82,13 @@ def _debian_base() -> Path:
     if not base.exists():
         partial = CACHE / f"debian-{key}.partial.tar"
         hook = f'sh {HERE / "base.sh"} "$1"'
-        command = ["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", f"--include={PACKAGES}"]
+        command = [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=minbase",
+            f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
+            f"--include={PACKAGES}",
+        ]
         command += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
         command += [f"--customize-hook={hook}", "bookworm", str(partial)]
         subprocess.run(

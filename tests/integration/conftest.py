@@ -24,6 +24,8 @@ from tests.images.builder import Recipe, build
 
 BIN = Path(sys.executable).parent
 DEMO = "docker-daemon:certify-demo:"
+#: How often each kill test is repeated; `make test-all` says 20.
+KILLS = int(os.environ.get("CERTIFY_TEST_KILLS", "4"))
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,22 @@ def test_an_image_that_prints_terminal_escapes(work: Workspace, make_image: Make
     assert "\x1b" not in done.text
 
 
+def test_what_a_guest_prints_never_reaches_the_terminal_raw(work: Workspace) -> None:
+    work.write(
+        "test_x.py",
+        "def test_x(node):\n"
+        "    said = node.run(\"printf 'a\\\\033[2Jb\\\\nc\\\\007'\").text\n"
+        "    print(said)\n"
+        "    assert said == 'x'\n"
+        "def test_y(node): node.read('/nowhere\\033[31m')\n",
+    )
+    done = work.pytest("--image", DEMO + "scratch", "test_x.py")
+    assert done.status == 1
+    assert "\\x1b[2J" in done.out
+    assert "\x1b" not in done.out
+    assert "\x07" not in done.out
+
+
 def test_no_engine(work: Workspace) -> None:
     gone = {"DOCKER_HOST": "tcp://127.0.0.1:1"}
     done = work.pytest("--image", DEMO + "good", **gone)

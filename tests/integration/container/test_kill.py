@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import time
 from pathlib import Path
@@ -11,9 +10,8 @@ from pathlib import Path
 import docker
 import pytest
 
-from tests.integration.conftest import DEMO, Workspace, kill, left_behind, wait_for
+from tests.integration.conftest import DEMO, KILLS, Workspace, kill, left_behind, wait_for
 
-TIMES = int(os.environ.get("CERTIFY_TEST_KILLS", "4"))
 CHECKS = "import pytest\n" + "".join(
     f"@pytest.mark.destructive\ndef test_d{i}(node): node.run('sleep 0.1')\ndef test_{i}(node): node.run('sleep 0.05')\n"
     for i in range(8)
@@ -63,7 +61,7 @@ def test_gc_leaves_living_runs_alone(work: Workspace, engine: docker.DockerClien
     assert process.wait(timeout=60) == 0
 
 
-@pytest.mark.parametrize("number", range(TIMES))
+@pytest.mark.parametrize("number", range(KILLS))
 def test_killed_at_a_random_moment(work: Workspace, engine: docker.DockerClient, number: int) -> None:
     work.write("test_k.py", CHECKS)
     process = work.start("pytest", "--image", DEMO + "scratch", "test_k.py", *(["-n", "2"] if number % 2 else []))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import docker
 import pytest
 
-from tests.integration.conftest import MakeImage, Workspace, free_port, kill, wait_for
+from tests.integration.conftest import KILLS, MakeImage, Workspace, free_port, kill, wait_for
 
 WEB = {"/web": {"program": "web", "mode": "0755"}}
 CONFIG = """
@@ -234,7 +234,7 @@ def test_two_deployers_at_once(fleet: Fleet) -> None:
     assert fleet.serving() == ["certify-demo 1"] * 2
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(KILLS))
 def test_killed_at_a_random_moment_and_gone_on_with(fleet: Fleet, number: int) -> None:
     fleet.promote("1")
     fleet.deploy()

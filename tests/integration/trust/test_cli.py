@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import DEMO, Workspace, kill
+from tests.integration.conftest import DEMO, KILLS, Workspace, kill
 
 GOOD, BAD, SCRATCH = DEMO + "good", DEMO + "bad", DEMO + "scratch"
 CONFIG = """
@@ -162,7 +162,7 @@ def test_a_key_that_others_can_read(work: Workspace) -> None:
     assert "chmod 600" in done.text
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(KILLS))
 def test_a_promotion_killed_at_a_random_moment(signed: Workspace, number: int) -> None:
     process = signed.start("certify", "promote", SCRATCH, "--to", "staging")
     time.sleep(random.Random(number).uniform(0.05, 0.5))
