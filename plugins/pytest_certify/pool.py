@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from certify.errors import CertifyError, NodeLost
 from certify.nodes.node import Node, ShellSettings
@@ -48,7 +48,6 @@ class NodePool:
         self._nodes: dict[Key, Booting] = {}
         self._platforms: dict[int, Platform] = {}
         self._counter = itertools.count(1)
-        self._lock = threading.Lock()
         self.retired: list[Booting] = []
         self.kept: list[Booting] = []
         self.left: list[str] = []
@@ -100,13 +99,15 @@ class NodePool:
 
     def close(self) -> None:
         """Take every node away, and what the platforms made for the run."""
-        bookings = [self._nodes.pop(key) for key in list(self._nodes)]
-        list(self._executor.map(self._retire, bookings))
-        self._executor.shutdown(wait=True, cancel_futures=True)
-        if self.kept:
-            return  # what the platforms made for the run is in use
-        for platform in self._platforms.values():
-            self._tidy(lambda platform=platform: platform.close(self._run_id))  # type: ignore[misc]
+        remaining = [self._nodes.pop(key) for key in list(self._nodes)]
+        try:
+            list(self._executor.map(self._retire, remaining))
+        finally:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+            for platform in (
+                self._platforms.values() if not self.kept else ()
+            ):  # kept nodes use what was made for the run
+                self._tidy(partial(platform.close, self._run_id))
 
     def _tidy(self, action: Callable[[], None]) -> None:
         """Clean up; what cannot be cleaned up is said, and left for `certify gc`."""
@@ -158,10 +159,14 @@ class NodePool:
             node = booting.future.result()
         except CertifyError:
             return  # it never was a node; the checks that asked have been told
-        if self.on_retire(booting):
-            self.kept.append(booting)
-        else:
-            self._tidy(node.remove)
+        kept = False
+        try:
+            kept = self.on_retire(booting)
+        finally:
+            if kept:
+                self.kept.append(booting)
+            else:
+                self._tidy(node.remove)
 
 
 def _gather_facts(node: Node) -> None:
