@@ -11,22 +11,23 @@ ln -sf /usr/share/zoneinfo/Etc/UTC "$root/etc/localtime"
 echo "Etc/UTC" >"$root/etc/timezone"
 echo "demo" >"$root/etc/hostname"
 
-# ssh: keys only, host keys made on first boot
+# ssh: keys only; one host key, of the one kind worth having, made on first boot
 cat >"$root/etc/ssh/sshd_config.d/hardening.conf" <<'EOF'
 PermitRootLogin no
 PasswordAuthentication no
 PermitEmptyPasswords no
 X11Forwarding no
 MaxAuthTries 4
+HostKey /etc/ssh/ssh_host_ed25519_key
 EOF
 cat >"$root/etc/systemd/system/ssh-host-keys.service" <<'EOF'
 [Unit]
-Description=Make this machine's ssh host keys
+Description=Make this machine's ssh host key
 ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
 Before=ssh.service
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/ssh-keygen -A
+ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
 [Install]
 WantedBy=multi-user.target
 EOF
