@@ -36,6 +36,7 @@ class Node:
         machine: how its driver sees it.
         transcript: the latest commands and what they did.
         commands: how many were run in all.
+        check: id of the check that uses it now.
         changes: counts what may have changed the node: commands of checks, restarts.
         extras: what other layers keep per node (testinfra's host).
         lost: why it is gone, once it is.
@@ -53,6 +54,7 @@ class Node:
         self.transcript: deque[Result] = deque(maxlen=_TRANSCRIPT)
         self.commands = 0
         self.changes = 0
+        self.check = ""
         self.lost = ""
         self.extras: dict[str, object] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,14 @@ def module_name(path: Path) -> str:
         folder = folder.parent
         parts.append(folder.name)
     return ".".join(reversed([part for part in parts if part]))
+
+
+def set_apart(item: pytest.Item) -> None:
+    """Give a check a target object of its own, so that no fixture made for another check is handed to it."""
+    target = target_of(item)
+    if target is not None:
+        callspec: Any = item.callspec  # type: ignore[attr-defined]
+        callspec.params[TARGET_FIXTURE] = replace(target)
 
 
 def skip_inapplicable(item: pytest.Item) -> None:

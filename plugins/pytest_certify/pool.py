@@ -85,6 +85,12 @@ class NodePool:
             raise NodeLost(node.lost, "its console log is in the evidence")
         return node
 
+    def peek(self, key: Key) -> Node | None:
+        """The node of ``key`` if it is up, without waiting."""
+        booting = self._nodes.get(key)
+        up = booting is not None and booting.future.done() and not booting.future.cancelled()
+        return booting.future.result() if booting and up and booting.future.exception() is None else None
+
     def release(self, key: Key) -> None:
         """Take the node of ``key`` away, unless the run keeps it."""
         booting = self._nodes.pop(key, None)

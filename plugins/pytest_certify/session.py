@@ -26,7 +26,8 @@ class CertifySession:
     def __init__(self) -> None:
         self.context: Context
         self.recorder: Recorder | None = None
-        self._nodes: dict[str, tuple[Node, int]] = {}
+        self._item: pytest.Item
+        self._used: tuple[str, Node | None, int] = ("", None, 0)
         self._failed: set[str] = set()
         self._deselected: list[str] = []
         self._described_item: tuple[str, dict[str, Any]] = ("", {})
@@ -83,6 +84,8 @@ class CertifySession:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
             collection.skip_inapplicable(item)
+            if _own_node(item):
+                collection.set_apart(item)
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self._deselected += [item.nodeid for item in items if collection.target_of(item)]
@@ -108,14 +111,34 @@ class CertifySession:
 
     # -- checks ----------------------------------------------------------------------------------------------------
 
-    def node_for(self, item: pytest.Item, target: PlannedTarget, *, second: bool = False) -> Node:
-        """The node an item runs on, by the isolation in force. Raises NoVerdict."""
-        key = self._key(item, target)
-        if second:
-            return self._wait(("second", item.nodeid), target, beside=key)
-        node = self._wait(key, target)
-        self._nodes.setdefault(item.nodeid, (node, node.commands))
+    def node_for(self, target: PlannedTarget) -> Node:
+        """The node the running check uses, by the isolation in force. Raises NoVerdict."""
+        node = self._wait(self._key(self._item, target), target)
+        self._begin_check(self._item, node)
         return node
+
+    def second_node_for(self, target: PlannedTarget) -> Node:
+        """One more node for the running check. Raises NoVerdict."""
+        return self._wait(("second", self._item.nodeid), target, beside=self._key(self._item, target))
+
+    def _begin_check(self, item: pytest.Item, node: Node) -> None:
+        if node.check != item.nodeid:
+            node.check = item.nodeid
+            self._used = (item.nodeid, node, node.commands)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
+        """Know which check runs, and on which node if it is up already; skip what the booted node cannot have."""
+        self._item = item
+        target = collection.target_of(item)
+        node = self.context.pool.peek(self._key(item, target)) if target else None
+        if node is not None:
+            self._begin_check(item, node)
+        yield
+        used_by, node, _ = self._used
+        asks = node is not None and used_by == item.nodeid and "package-manager" in collection.needs_of(item)
+        if asks and node is not None and not node.facts.packages:
+            pytest.skip("needs package-manager, which this image does not have")
 
     def _wait(self, key: Key, target: PlannedTarget, beside: Key | None = None) -> Node:
         waited: list[Booting] = []
@@ -151,7 +174,7 @@ class CertifySession:
         next_target = collection.target_of(nextitem) if nextitem else None
         if key[0] == "check" or (key[0] == "module" and (not next_target or self._key(nextitem, next_target) != key)):  # type: ignore[arg-type]
             pool.release(key)
-        if next_target is not None and next_target is not target:
+        if next_target is not None and next_target.id != target.id:
             pool.release_target(target.id)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -162,9 +185,9 @@ class CertifySession:
         target = collection.target_of(item)
         if target is None:
             return report
-        node, before = self._nodes.get(item.nodeid, (None, 0))
-        if report.when == "teardown":
-            self._nodes.pop(item.nodeid, None)
+        used_by, node, before = self._used
+        if used_by != item.nodeid:
+            node = None
         facts = {**self._described(item, target), "node": node.name if node else "", "transcript": ""}
         if report.failed:
             self._failed.add(target.id)

@@ -16,9 +16,12 @@ from certify.nodes.platform import Platform
 _DEFAULT_PLATFORM = {"oci": "container", "disk": "vm"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlannedTarget:
-    """One candidate on one platform. ``id`` is what stands in brackets behind a check's name."""
+    """One candidate on one platform. ``id`` is what stands in brackets behind a check's name.
+
+    Two are never equal: pytest makes fixtures anew for a target that is another object (see ``collection.set_apart``).
+    """
 
     id: str
     source: ImageSource

@@ -165,7 +165,7 @@ def test_a_remembered_answer_is_forgotten_when_something_may_have_changed(hosts:
 
 def test_asking_again_in_the_same_check_asks_the_node(hosts: tuple[Any, Any]) -> None:
     host, _ = hosts
-    host.backend.new_check()
+    host.backend._node.check = "another check"
     assert not host.file("/tmp/later").exists
     host.backend._node.open_shell().run("touch /tmp/later")
     assert host.file("/tmp/later").exists

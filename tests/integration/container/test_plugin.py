@@ -344,3 +344,36 @@ def test_settings_reach_the_suite(work: Workspace) -> None:
     work.write("certify.yaml", "settings: {container: {labels_required: [com.example.owner]}}\n")
     assert work.pytest("--image", SCRATCH, "--suite", "container", "-q").status == 1
     assert work.outcomes()["test_required_labels_are_there"] == "failed"
+
+
+def test_fixtures_of_a_module_may_use_the_host(work: Workspace) -> None:
+    """Existing testinfra suites have module-scoped fixtures that ask for ``host``."""
+    work.write(
+        "test_m.py",
+        "import pytest\n"
+        "@pytest.fixture(scope='module')\n"
+        "def listing(host): return host.check_output('ls /')\n"
+        "def test_1(listing): assert 'web' in listing\n"
+        "def test_2(listing, image): assert 'web' in listing\n",
+    )
+    assert work.pytest("--image", SCRATCH, "test_m.py").status == 0
+    assert work.pytest("--image", SCRATCH, "test_m.py", "--isolation", "module").status == 0
+
+
+def test_each_variant_of_a_destructive_check_gets_its_own_node(work: Workspace) -> None:
+    work.write(
+        "test_v.py",
+        "import pytest\n"
+        "def test_before(host): host.run('touch /before')\n"
+        "@pytest.mark.destructive\n"
+        "@pytest.mark.parametrize('x', [1, 2, 3])\n"
+        "def test_v(host, node, x):\n"
+        "    assert not node.run('ls /before /gone').ok and not host.file('/gone').exists\n"
+        "    host.run('touch /gone')\n"
+        "def test_after(host):\n"
+        "    assert host.file('/before').exists\n"
+        "    assert not host.file('/gone').exists\n",
+    )
+    done = work.pytest("--image", SCRATCH, "--image", DEMO + "good", "test_v.py")
+    assert done.status == 0, done.text
+    assert len({c["node"] for c in work.last_run["checks"]}) == 2 + 6
