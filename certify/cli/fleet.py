@@ -56,6 +56,7 @@ def deploy(  # noqa: PLR0913, PLR0917 - one parameter per option
             _confirm(state.plan, yes)
             ledger.start(state)
         else:
+            _require_members(state, fleet)
             click.echo(f"going on with rollout {state.id} to {state.plan.release.digest[:19]}", err=as_json)
         state = _carry_out(state, ledger, driver, quiet=as_json)
     finally:
@@ -77,6 +78,16 @@ def _begin(
             "promote another image, or try it again with --retry-quarantined",
         )
     return begin(new_rollout_id(), plan)
+
+
+def _require_members(state: Rollout, fleet: Fleet) -> None:
+    """A rollout can go on only while fleet.yaml still has every instance it moves."""
+    gone = sorted(set(state.phases) - {instance.name for instance in fleet.instances})
+    if gone:
+        raise RolloutError(
+            f"rollout {state.id} is not over, and fleet.yaml no longer has its instance {gone[0]}",
+            "put it back until the rollout has ended",
+        )
 
 
 def _plan(config: Config, fleet: Fleet, channel: str, driver: FleetDriver) -> Plan:

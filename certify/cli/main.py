@@ -47,10 +47,22 @@ def main() -> None:
     try:
         cli(standalone_mode=True)
     except CertifyError as error:
-        if debug:
-            traceback.print_exc()
-        click.echo(f"certify: {error}", err=True)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code, debug)
+    except OSError as error:
+        _fail(
+            f"{error.filename or 'system'}: {error.strerror or error}\n  make it readable and writable, or name another",
+            2,
+            debug,
+        )
+    except Exception as error:  # noqa: BLE001 - the last resort: a person gets a line, not a stack
+        _fail(f"a defect in certify: {error!r}\n  please report it with what --debug prints", 2, debug)
+
+
+def _fail(told: str, status: int, debug: bool) -> None:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"certify: {told}", err=True)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,10 @@ fields. Every image is cached under ``.cache/images/<recipe digest>.tar``; the D
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -211,8 +209,3 @@ def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
-
-def compress(path: Path, target: Path) -> None:
-    """gzip a file without a time stamp, for tests that need a compressed archive."""
-    with path.open("rb") as source, gzip.GzipFile(target, "wb", mtime=0) as sink:
-        shutil.copyfileobj(source, sink)

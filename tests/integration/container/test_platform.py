@@ -161,7 +161,7 @@ def test_parallel_shells(boot: Boot) -> None:
     started = time.monotonic()
     with ThreadPoolExecutor(3) as pool:
         assert [r.text for r in pool.map(lambda s: s.run("sleep 1; echo done"), shells)] == ["done"] * 3
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 2.9
     for shell in shells:
         shell.close()
 

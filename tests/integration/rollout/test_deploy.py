@@ -218,6 +218,20 @@ def test_mistakes_in_fleet_yaml(fleet: Fleet, old: str, new: str, says: str) -> 
     assert fleet.containers() == []
 
 
+def test_an_instance_that_is_gone_from_fleet_yaml_in_the_middle(fleet: Fleet) -> None:
+    fleet.promote("1")
+    process = fleet.work.start("certify", "deploy", "staging", "--fleet", "fleet.yaml", "--yes")
+    wait_for(fleet.containers, "the first container")
+    kill(process)
+    path = fleet.work.path / "fleet.yaml"
+    whole = path.read_text()
+    path.write_text("\n".join(line for line in whole.splitlines() if "name: b" not in line))
+    assert "fleet.yaml no longer has its instance b" in fleet.deploy(status=2)
+    path.write_text(whole)
+    fleet.deploy()
+    assert fleet.serving() == ["certify-demo 1"] * 2
+
+
 def test_nobody_to_ask(fleet: Fleet) -> None:
     fleet.promote("1")
     done = fleet.work.certify("deploy", "staging", "--fleet", "fleet.yaml")

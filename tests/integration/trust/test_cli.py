@@ -152,6 +152,15 @@ def test_mistakes(signed: Workspace, command: list[str], status: int, says: str)
     assert "Traceback" not in done.text
 
 
+def test_a_folder_that_cannot_be_made(work: Workspace) -> None:
+    work.write(".certify", "a file where a folder should be")
+    done = work.certify("init")
+    assert done.status == 2
+    assert ".certify" in done.err
+    assert "Traceback" not in done.text
+    assert "Traceback" in work.certify("--debug", "init").err
+
+
 def test_a_key_that_others_can_read(work: Workspace) -> None:
     work.write("certify.yaml", CONFIG)
     work.certify("init")

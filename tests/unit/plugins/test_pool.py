@@ -31,7 +31,7 @@ def test_nodes_boot_side_by_side_and_all_go() -> None:
     started = time.monotonic()
     pool.start((("run", t.id), t) for t in targets)
     nodes = [pool.get(t, ("run", t.id), quiet) for t in targets]
-    assert time.monotonic() - started < 1.2
+    assert time.monotonic() - started < 1.5
     assert [node.run("echo on").text for node in nodes] == ["on"] * 4
     pool.close()
     assert [machine.removed for machine in platform.machines] == [1] * 4
