@@ -208,4 +208,3 @@ def _config(data: dict[str, Any], diff_ids: list[str]) -> dict[str, Any]:
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
