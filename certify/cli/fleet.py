@@ -43,8 +43,8 @@ def deploy(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     config, fleet = settings.load(), load_fleet(fleet_path)
     ledger, driver = _ledger(config), _driver(fleet)
-    unfinished = ledger.unfinished(fleet.fleet)
     if dry_run:
+        unfinished = ledger.unfinished(fleet.fleet)
         plan = unfinished.plan if unfinished else _plan(config, fleet, channel, driver)
         print_json(plan.to_json()) if as_json else _show(plan)
         return

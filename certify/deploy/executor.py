@@ -7,7 +7,6 @@ from typing import Protocol
 
 from certify.deploy.driver import FleetDriver
 from certify.deploy.rollout import (
-    ENDED,
     Action,
     Observation,
     Result,
@@ -26,7 +25,7 @@ class Ledger(Protocol):
     """Where the executor writes (:class:`certify.ledger.rollouts.RolloutLedger`). All raise LeaseLost."""
 
     def intend(self, state: Rollout, action: Action) -> None: ...
-    def observe(self, state: Rollout, seen: Observation | None) -> None: ...
+    def observe(self, state: Rollout, seen: Observation) -> None: ...
     def quarantine(self, fleet: str, digest: str, reason: str) -> None: ...
 
 
@@ -54,8 +53,6 @@ class Executor:
             self._told(action, seen.result, seen.detail)
         if state.status is Status.ROLLED_BACK:
             self._ledger.quarantine(state.plan.fleet, state.plan.release.digest, state.reason)
-        if state.status in ENDED:
-            self._ledger.observe(state, None)
         return state
 
     def _perform(self, state: Rollout, action: Action) -> Observation:

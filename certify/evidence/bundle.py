@@ -17,6 +17,7 @@ import msgspec
 
 from certify.errors import EvidenceError
 from certify.evidence.run import Check, Run, complete
+from certify.files import write_whole
 
 MANIFEST_SCHEMA = "certify.manifest/v1"
 _NOT_IN_MANIFEST = ("manifest.json", "certificate")
@@ -58,15 +59,8 @@ class Bundle:
     def write(self, name: str, data: bytes) -> None:
         """Write one file below the directory, whole or not at all."""
         target = self.path / name
-        partial = target.with_name(target.name + ".partial")
         with _explained(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                partial.write_bytes(data)
-                partial.replace(target)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
+            write_whole(target, data)
 
     def write_manifest(self) -> str:
         """List every file's sha256 and size in manifest.json. Returns the manifest's own digest."""

@@ -14,6 +14,7 @@ import msgspec
 
 from certify.errors import EvidenceError
 from certify.evidence.run import FAILED, FLAKY, PASSED, SKIPPED, Run, Target
+from certify.images.candidate import hex_of
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
@@ -34,7 +35,7 @@ def statement(run: Run, target: Target, manifest_digest: str) -> dict[str, Any]:
 
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": target.reference, "digest": {"sha256": _hex(target.digest)}}],
+        "subject": [{"name": target.reference, "digest": {"sha256": hex_of(target.digest)}}],
         "predicateType": TEST_RESULT,
         "predicate": {
             "result": result,
@@ -54,7 +55,7 @@ def statement(run: Run, target: Target, manifest_digest: str) -> dict[str, Any]:
             "run": run.id,
             "startedOn": run.started,
             "finishedOn": run.finished,
-            "evidence": {"name": "manifest.json", "digest": {"sha256": _hex(manifest_digest)}},
+            "evidence": {"name": "manifest.json", "digest": {"sha256": hex_of(manifest_digest)}},
         },
     }
 
@@ -62,10 +63,14 @@ def statement(run: Run, target: Target, manifest_digest: str) -> dict[str, Any]:
 def _configuration(run: Run) -> list[dict[str, Any]]:
     """Resource descriptors (spec/v1/resource_descriptor.md): the suites, then policy and environment."""
     suites = [
-        {"name": s.name, "digest": {"sha256": _hex(s.digest)}, "annotations": {"kind": "suite", "version": s.version}}
+        {"name": s.name, "digest": {"sha256": hex_of(s.digest)}, "annotations": {"kind": "suite", "version": s.version}}
         for s in run.suites
     ]
-    policy = {"name": "certify.yaml", "digest": {"sha256": _hex(run.config_digest)}, "annotations": {"kind": "policy"}}
+    policy = {
+        "name": "certify.yaml",
+        "digest": {"sha256": hex_of(run.config_digest)},
+        "annotations": {"kind": "policy"},
+    }
     encoded = msgspec.json.encode(run.environment, order="sorted")
     environment = {
         "name": "environment",
@@ -73,10 +78,6 @@ def _configuration(run: Run) -> list[dict[str, Any]]:
         "annotations": {"kind": "environment"},
     }
     return [*suites, policy, environment]
-
-
-def _hex(digest: str) -> str:
-    return digest.removeprefix("sha256:")
 
 
 class Certificate:

@@ -161,6 +161,11 @@ def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def hex_of(digest: str) -> str:
+    """The hex digits of ``sha256:<hex>``, as statements and file names want them."""
+    return digest.removeprefix("sha256:")
+
+
 def verified(pieces: Iterator[bytes], digest: str, size: int, what: str) -> Iterator[bytes]:
     """Pass ``pieces`` on, and raise DigestMismatch at the end unless they were exactly ``size`` bytes of ``digest``."""
     seen, hasher = 0, hashlib.sha256()

@@ -10,7 +10,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 
-from certify.images.candidate import ImageSource, verified
+from certify.images.candidate import ImageSource, hex_of, verified
 
 _BLOCK = 512
 
@@ -18,9 +18,9 @@ _BLOCK = 512
 def docker_archive(source: ImageSource, tag: str | None = None) -> Iterator[bytes]:
     """Yield a docker archive of ``source`` in pieces. Raises DigestMismatch before the end if any blob is wrong."""
     candidate = source.candidate
-    name = candidate.config_digest.removeprefix("sha256:")
+    name = hex_of(candidate.config_digest)
     blobs, config = source.layers(), source.config_bytes()
-    layers = [f"{layer.digest.removeprefix('sha256:')}/layer.tar" for layer in blobs]
+    layers = [f"{hex_of(layer.digest)}/layer.tar" for layer in blobs]
     written: set[str] = set()
     for layer, path in zip(blobs, layers, strict=True):
         if path in written:

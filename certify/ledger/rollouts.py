@@ -114,13 +114,12 @@ class RolloutLedger:
         with self._fenced(state.plan.fleet) as connection:
             self._note(connection, state, "intent", _text(action))
 
-    def observe(self, state: Rollout, seen: Observation | None) -> None:
+    def observe(self, state: Rollout, seen: Observation) -> None:
         """What was seen, and the state that follows."""
         with self._fenced(state.plan.fleet) as connection:
             values = {"status": state.status, "state": _text(state), "updated": _now()}
             connection.execute(update(_ROLLOUTS).where(_ROLLOUTS.c.id == state.id).values(**values))
-            if seen is not None:
-                self._note(connection, state, "observation", _text(seen))
+            self._note(connection, state, "observation", _text(seen))
 
     def unfinished(self, fleet: str) -> Rollout | None:
         """The fleet's rollout that has not ended, if any."""

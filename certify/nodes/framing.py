@@ -20,7 +20,11 @@ _STATUS_MAX = 8
 
 def wrap(command: str, marker: str) -> bytes:
     """The line that makes a POSIX shell run ``command`` in a subshell and frame its output with ``marker``."""
-    script = f"( eval {shlex.quote(command)} ) </dev/null"
+    return framed(f"( eval {shlex.quote(command)} ) </dev/null", marker)
+
+
+def framed(script: str, marker: str) -> bytes:
+    """The line that makes a shell run ``script`` in itself, framed with ``marker``: for our own questions only."""
     lines = f'echo B{marker}; echo B{marker} >&2; {script}; echo "E{marker} $?"; echo "E{marker} 0" >&2\n'
     return lines.encode("utf-8", "surrogateescape")
 

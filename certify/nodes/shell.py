@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from certify.errors import CommandTimeout, OutputLimit, ShellUnavailable
-from certify.nodes.framing import Frame, FramePair, wrap
+from certify.nodes.framing import Frame, FramePair, framed, wrap
 from certify.nodes.platform import Channel
 
 _HELLO_TIMEOUT = 20.0
@@ -148,26 +148,16 @@ class Shell:
         if self._channel is None:
             self._channel = self._open_channel()
             self._rest = {1: b"", 2: b""}
-            self._hello()
+            self._hello(self._channel)
         return self._channel
 
-    def _hello(self) -> None:
+    def _hello(self, channel: Channel) -> None:
         """Learn the shell's process group, which is what a time-out kills. Only shell built-ins are used."""
-        marker = secrets.token_hex(16)
-        frames = FramePair.of(marker, 4096)
-        ask = 'read -r s </proc/self/stat && set -- ${s##*)} && echo "$$ $3" || echo "$$ 0"'
-        line = wrap("", marker).replace(b"( eval '' ) </dev/null", ask.encode())
-        channel = self._channel
-        assert channel is not None
-        channel.send(line)
-        deadline = time.monotonic() + _HELLO_TIMEOUT
-        while not frames.done:
-            piece = channel.receive(max(0.0, deadline - time.monotonic()))
-            if piece is None:
-                self._drop()
-                raise ShellUnavailable(f"no shell answered within {_HELLO_TIMEOUT:g} s", "see the node's console")
-            self._feed(piece[0], frames.stdout if piece[0] == 1 else frames.stderr, piece[1])
-        pid, _, group = frames.stdout.output.decode("ascii", "replace").strip().partition(" ")
+        answer = _ask(channel, 'read -r s </proc/self/stat && set -- ${s##*)} && echo "$$ $3" || echo "$$ 0"')
+        if answer is None:
+            self._drop()
+            raise ShellUnavailable(f"no shell answered within {_HELLO_TIMEOUT:g} s", "see the node's console")
+        pid, _, group = answer.decode("ascii", "replace").strip().partition(" ")
         self._group = "" if not pid.isdigit() else f"-{pid}" if group == pid else pid
 
     def _kill(self) -> None:
@@ -178,12 +168,7 @@ class Shell:
             return
         channel = self._open_channel()
         try:
-            marker = secrets.token_hex(16)
-            channel.send(wrap(f"kill -9 {group}", marker))
-            frames = FramePair.of(marker, 4096)
-            deadline = time.monotonic() + _HELLO_TIMEOUT
-            while not frames.done and (piece := channel.receive(max(0.0, deadline - time.monotonic()))):
-                (frames.stdout if piece[0] == 1 else frames.stderr).feed(piece[1])
+            _ask(channel, f"kill -9 {group}")
         finally:
             channel.close()
 
@@ -191,6 +176,20 @@ class Shell:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+
+
+def _ask(channel: Channel, script: str) -> bytes | None:
+    """Run a question of our own on an idle channel; its output, or None when nothing answers in time."""
+    marker = secrets.token_hex(16)
+    frames = FramePair.of(marker, 4096)
+    channel.send(framed(script, marker))
+    deadline = time.monotonic() + _HELLO_TIMEOUT
+    while not frames.done:
+        piece = channel.receive(max(0.0, deadline - time.monotonic()))
+        if piece is None:
+            return None
+        (frames.stdout if piece[0] == 1 else frames.stderr).feed(piece[1])
+    return frames.stdout.output
 
 
 def _shorten(command: str) -> str:

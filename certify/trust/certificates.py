@@ -8,7 +8,8 @@ from securesystemslib.signer import Key
 
 from certify.errors import CertifyError
 from certify.evidence.certificate import Certificate
-from certify.images.candidate import digest_of
+from certify.files import write_whole
+from certify.images.candidate import digest_of, hex_of
 from certify.trust.dsse import verify
 
 
@@ -21,11 +22,7 @@ class CertificateStore:
     def put(self, subject: str, envelope: bytes) -> str:
         """Keep an envelope about ``subject``. Returns the envelope's digest."""
         digest = digest_of(envelope)
-        target = self._file(subject, digest)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        partial.write_bytes(envelope)
-        partial.replace(target)
+        write_whole(self._file(subject, digest), envelope)
         return digest
 
     def get(self, subject: str, digest: str) -> bytes:
@@ -35,7 +32,7 @@ class CertificateStore:
     def about(self, subject: str, runner_keys: list[Key]) -> tuple[list[Certificate], list[str]]:
         """Every certificate about ``subject`` that verifies, and a line for each one that does not."""
         good, bad = [], []
-        for path in sorted((self._path / subject.removeprefix("sha256:")).glob("*.json")):
+        for path in sorted((self._path / hex_of(subject)).glob("*.json")):
             data = path.read_bytes()
             try:
                 good.append(Certificate(digest_of(data), verify(data, runner_keys, f"certificate {path.name}")))
@@ -44,4 +41,4 @@ class CertificateStore:
         return good, bad
 
     def _file(self, subject: str, digest: str) -> Path:
-        return self._path / subject.removeprefix("sha256:") / f"{digest.removeprefix('sha256:')}.json"
+        return self._path / hex_of(subject) / f"{hex_of(digest)}.json"

@@ -8,7 +8,6 @@ either the old state or the new one, and the next publish overwrites what was ha
 from __future__ import annotations
 
 import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from tuf.api.metadata import (
 )
 
 from certify.errors import NotVerified, TrustError
+from certify.files import write_whole
 from certify.trust.keys import KeyStore
 from certify.trust.pointer import Pointer, decode
 
@@ -164,11 +164,11 @@ class ChannelRepository:
 
     def _write(self, metadata: Metadata[Any], role: str, name: str) -> None:
         metadata.sign(self._keys.signer(role))
-        _replace(self._metadata / name, metadata.to_bytes())
+        write_whole(self._metadata / name, metadata.to_bytes())
 
     def _put_target(self, path: str, data: bytes) -> TargetFile:
         file = TargetFile.from_data(path, data, ["sha256"])
-        _replace(self.path / "targets" / _prefixed(path, file), data)
+        write_whole(self.path / "targets" / _prefixed(path, file), data)
         return file
 
     def _trusted_keys(self) -> bytes:
@@ -201,17 +201,6 @@ def _prefixed(path: str, file: TargetFile) -> str:
 
 def _expiry(kind: str) -> datetime:
     return datetime.now(UTC).replace(microsecond=0) + timedelta(days=VALID[kind])
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write whole or not at all, and to the disk before the next file refers to it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _try_lock(descriptor: int) -> bool:

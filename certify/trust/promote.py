@@ -13,10 +13,11 @@ import msgspec
 from certify.config import Config, seconds
 from certify.errors import CertifyError
 from certify.evidence.certificate import STATEMENT_TYPE
+from certify.files import write_whole
 from certify.gate.decision import Decision
 from certify.gate.policy import Evidence, Policy, policy_of
 from certify.gate.rules import evaluate
-from certify.images.candidate import Candidate, digest_of
+from certify.images.candidate import Candidate, digest_of, hex_of
 from certify.images.reference import Reference
 from certify.trust.certificates import CertificateStore
 from certify.trust.channels import ChannelRepository
@@ -126,13 +127,9 @@ def resource_uri(candidate: Candidate) -> str:
 def _publish_evidence(candidate: Candidate, decision: Decision, config: Config, summary: bytes) -> None:
     """Copy the certificates and the decision beside the channel metadata, named by digest."""
     store, folder = CertificateStore(Path(config.trust.certificates)), Path(config.trust.repository) / "certificates"
-    folder.mkdir(parents=True, exist_ok=True)
     envelopes = [store.get(candidate.digest, digest) for digest in decision.evidence]
     for data in (*envelopes, summary):
-        target = folder / f"{digest_of(data).removeprefix('sha256:')}.json"
-        partial = target.with_suffix(".partial")
-        partial.write_bytes(data)
-        partial.replace(target)
+        write_whole(folder / f"{hex_of(digest_of(data))}.json", data)
 
 
 def _summary(candidate: Candidate, judged: Judged, config: Config, now: datetime) -> dict[str, Any]:
@@ -141,7 +138,7 @@ def _summary(candidate: Candidate, judged: Judged, config: Config, now: datetime
     level = "CERTIFY_" + judged.policy.channel.upper().replace("-", "_").replace(".", "_")
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": str(candidate.reference), "digest": {"sha256": candidate.digest.removeprefix("sha256:")}}],
+        "subject": [{"name": str(candidate.reference), "digest": {"sha256": hex_of(candidate.digest)}}],
         "predicateType": VSA,
         "predicate": {
             "verifier": {"id": "https://certify.dev/gate"},
@@ -149,12 +146,12 @@ def _summary(candidate: Candidate, judged: Judged, config: Config, now: datetime
             "resourceUri": resource_uri(candidate),
             "policy": {
                 "uri": f"certify.yaml#channels.{judged.policy.channel}",
-                "digest": {"sha256": digest_of(policy).removeprefix("sha256:")},
+                "digest": {"sha256": hex_of(digest_of(policy))},
             },
             "inputAttestations": [
                 {
-                    "uri": f"certificates/{d.removeprefix('sha256:')}.json",
-                    "digest": {"sha256": d.removeprefix("sha256:")},
+                    "uri": f"certificates/{hex_of(d)}.json",
+                    "digest": {"sha256": hex_of(d)},
                 }
                 for d in judged.decision.evidence
             ],

@@ -22,7 +22,7 @@ from tuf.ngclient.fetcher import FetcherInterface
 from certify.config import Config
 from certify.errors import EvidenceError, NotVerified, TrustError
 from certify.evidence.certificate import Certificate
-from certify.images.candidate import Candidate, digest_of
+from certify.images.candidate import Candidate, digest_of, hex_of
 from certify.trust.channels import KEYS_TARGET
 from certify.trust.dsse import verify as verify_envelope
 from certify.trust.pointer import Pointer, decode, target_path
@@ -83,7 +83,7 @@ class Verifier:
             return False
 
     def _certificate(self, digest: str, pointer: Pointer, keys: list[Key]) -> Certificate:
-        path = self._repository / "certificates" / f"{digest.removeprefix('sha256:')}.json"
+        path = self._repository / "certificates" / f"{hex_of(digest)}.json"
         what = f"certificate {digest}"
         try:
             data = path.read_bytes()

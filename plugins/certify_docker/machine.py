@@ -98,14 +98,13 @@ class DockerMachine:
         status = self.state()["ExitCode"]
         return StopReport(took, status, killed=status == _KILLED and took >= allowed)
 
-    def wait_ready(self) -> float:
-        """Wait until the container is ready in its mode's sense. Returns seconds. Raises BootFailed."""
-        started = time.monotonic()
+    def wait_ready(self) -> None:
+        """Wait until the container is ready in its mode's sense. Raises BootFailed."""
+        deadline = time.monotonic() + seconds(self._settings.boot_timeout)
         mode = self.facts.details["mode"]
         with translated(BootFailed):
             config = self._client.api.inspect_container(self.container)["Config"]
-        self._ready_channel = wait_ready(self, mode, config, started + seconds(self._settings.boot_timeout))
-        return time.monotonic() - started
+        self._ready_channel = wait_ready(self, mode, config, deadline)
 
     def remove(self) -> None:
         if self._ready_channel is not None:

@@ -26,15 +26,14 @@ class DockerPlatform:
     name = "container"
     driver = "docker"
 
-    def __init__(self, settings: ContainerPlatform, host: str | None = None) -> None:
+    def __init__(self, settings: ContainerPlatform) -> None:
         self._settings = settings
-        self._host = host
         self._lock = threading.Lock()
         self._networks: dict[str, str] = {}
 
     @cached_property
     def _client(self) -> Any:
-        return connect(self._host)
+        return connect()
 
     @cached_property
     def _engine(self) -> dict[str, Any]:

@@ -22,7 +22,6 @@ def annotate(report: pytest.TestReport, call: pytest.CallInfo[Any], facts: dict[
     report.certify = {  # type: ignore[attr-defined]
         **facts,
         "no_verdict": isinstance(error, NoVerdict | ImageError),
-        "rerun": getattr(report, "outcome", "") == "rerun",
     }
     if isinstance(error, CertifyError):
         report.longrepr = harmless(str(error))  # one line what, one line what to do; no traceback through certify

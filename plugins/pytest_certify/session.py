@@ -126,6 +126,11 @@ class CertifySession:
             node.check = item.nodeid
             self._used = (item.nodeid, node, node.commands)
 
+    def _used_by(self, item: pytest.Item) -> tuple[Node | None, int]:
+        """The node a check uses, if it has come to one, and how many commands it had run before."""
+        check, node, before = self._used
+        return (node, before) if check == item.nodeid else (None, 0)
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
         """Know which check runs, and on which node if it is up already; skip what the booted node cannot have."""
@@ -135,9 +140,8 @@ class CertifySession:
         if node is not None:
             self._begin_check(item, node)
         yield
-        used_by, node, _ = self._used
-        asks = node is not None and used_by == item.nodeid and "package-manager" in collection.needs_of(item)
-        if asks and node is not None and not node.facts.packages:
+        node, _ = self._used_by(item)
+        if node is not None and "package-manager" in collection.needs_of(item) and not node.facts.packages:
             pytest.skip("needs package-manager, which this image does not have")
 
     def _wait(self, key: Key, target: PlannedTarget, beside: Key | None = None) -> Node:
@@ -185,9 +189,7 @@ class CertifySession:
         target = collection.target_of(item)
         if target is None:
             return report
-        used_by, node, before = self._used
-        if used_by != item.nodeid:
-            node = None
+        node, before = self._used_by(item)
         facts = {**self._described(item, target), "node": node.name if node else "", "transcript": ""}
         if report.failed:
             self._failed.add(target.id)

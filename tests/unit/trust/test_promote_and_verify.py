@@ -243,7 +243,7 @@ def test_a_promotion_cut_anywhere_leaves_a_repository_that_verifies(
     from certify.trust import channels
 
     promote(signed.candidate, "staging", signed.config)
-    real, count = channels._replace, 0
+    real, count = channels.write_whole, 0
 
     def crashing(path: Path, data: bytes) -> None:
         nonlocal count
@@ -253,7 +253,7 @@ def test_a_promotion_cut_anywhere_leaves_a_repository_that_verifies(
             raise KeyboardInterrupt
         real(path, data)
 
-    monkeypatch.setattr(channels, "_replace", crashing)
+    monkeypatch.setattr(channels, "write_whole", crashing)
     try:
         promote(signed.candidate, "staging", signed.config)
     except KeyboardInterrupt:
