@@ -164,11 +164,11 @@ class ChannelRepository:
 
     def _write(self, metadata: Metadata[Any], role: str, name: str) -> None:
         metadata.sign(self._keys.signer(role))
-        write_whole(self._metadata / name, metadata.to_bytes())
+        write_whole(self._metadata / name, metadata.to_bytes(), sync=True)
 
     def _put_target(self, path: str, data: bytes) -> TargetFile:
         file = TargetFile.from_data(path, data, ["sha256"])
-        write_whole(self.path / "targets" / _prefixed(path, file), data)
+        write_whole(self.path / "targets" / _prefixed(path, file), data, sync=True)
         return file
 
     def _trusted_keys(self) -> bytes:

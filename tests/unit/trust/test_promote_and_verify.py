@@ -245,13 +245,13 @@ def test_a_promotion_cut_anywhere_leaves_a_repository_that_verifies(
     promote(signed.candidate, "staging", signed.config)
     real, count = channels.write_whole, 0
 
-    def crashing(path: Path, data: bytes) -> None:
+    def crashing(path: Path, data: bytes, *, sync: bool) -> None:
         nonlocal count
         count += 1
         if count == crash_at:
             path.with_name(path.name + ".partial").write_bytes(data[: len(data) // 2])
             raise KeyboardInterrupt
-        real(path, data)
+        real(path, data, sync=sync)
 
     monkeypatch.setattr(channels, "write_whole", crashing)
     try:
