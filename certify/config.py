@@ -46,10 +46,58 @@ class ContainerPlatform(Model, frozen=True):
     stop_timeout: Duration = "10s"
 
 
+class Login(Model, frozen=True):
+    """An account for the serial console; the password is read from the environment variable ``password_env``."""
+
+    user: str = "root"
+    password_env: str = "CERTIFY_VM_PASSWORD"
+
+
+class VmPlatform(Model, frozen=True):
+    """How candidates are booted as virtual machines. ``firmware``: the first boots every node, the others are tried by the
+    ``vm`` suite; ``auto`` reads it off the disk. ``kernel`` and ``initrd`` boot images that ship none."""
+
+    driver: str = "libvirt"
+    uri: str = "embed"
+    memory: Size = "1GiB"
+    cpus: Annotated[int, Meta(ge=1, le=64)] = 2
+    firmware: Annotated[list[Annotated[str, Meta(pattern="^(auto|bios|uefi|uefi-secure)$")]], Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["auto"]
+    )
+    acceleration: Annotated[str, Meta(pattern="^(auto|kvm|tcg)$")] = "auto"
+    disk: Size | None = None
+    data_disk: Size | None = None
+    nics: Annotated[int, Meta(ge=0, le=8)] = 1
+    network: Annotated[str, Meta(pattern="^(internal|user)$")] = "internal"
+    kernel: str | None = None
+    initrd: str | None = None
+    cmdline: str = "root=/dev/vda rw console=tty0 console=ttyS0,115200"
+    user_data: str | None = None
+    login: Login | None = None
+    forks: bool = True
+    snapshot_cache: Size = "8GiB"
+    pool: str = "default"
+    console_ignore: list[str] = []
+    boot_timeout: Duration = "60s"
+    command_timeout: Duration = "60s"
+    output_limit: Size = "16MiB"
+    stop_timeout: Duration = "30s"
+
+
 class Platforms(Model, frozen=True):
     """The platforms this project boots its candidates on, by name."""
 
     container: ContainerPlatform = ContainerPlatform()
+    vm: VmPlatform = VmPlatform()
+
+
+class Images(Model, frozen=True):
+    """Where frozen disk images and memory snapshots are kept, and what is refused: ``max_size`` bounds a disk's declared and
+    unpacked size, ``max_ratio`` how much larger than the file it may unpack."""
+
+    store: str = "~/.cache/certify"
+    max_size: Size = "64GiB"
+    max_ratio: Annotated[int, Meta(ge=2)] = 250
 
 
 class Trust(Model, frozen=True):
@@ -94,6 +142,7 @@ class Config(Model, frozen=True):
     product: Name = "default"
     suites: list[str] = msgspec.field(default_factory=lambda: ["baseline"])
     platforms: Platforms = Platforms()
+    images: Images = Images()
     memory_budget: Size | None = None
     settings: dict[str, dict[str, Any]] = {}
     state: str = "sqlite:///.certify/certify.db"

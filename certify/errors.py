@@ -16,6 +16,7 @@
     │   ├── BootFailed                never became a node that answers
     │   ├── NodeLost                  was a node, answers no more
     │   └── ShellUnavailable          no command channel
+    ├── GuestFailed                   the candidate itself is at fault: panic, boot loop, no way back from a reboot (a failed check)
     ├── CommandTimeout                the check's command took too long (a failed check, the node lives)
     ├── OutputLimit                   the check's command printed more than the cap (a failed check)
     ├── StrictMismatch                strict mode: the shell and a separate process disagree
@@ -94,6 +95,12 @@ class NodeLost(NoVerdict):
 
 class ShellUnavailable(NoVerdict):
     """No command channel to the node could be opened."""
+
+
+class GuestFailed(CertifyError):
+    """The booted candidate failed by itself: a kernel panic, a boot loop, nothing to boot. Its console is the proof."""
+
+    exit_code = 1
 
 
 class CommandTimeout(CertifyError):

@@ -35,7 +35,7 @@ class Hooks:
     """The hook specifications."""
 
     @hookspec
-    def certify_transports(self) -> Iterable[Transport]:  # type: ignore[empty-body]
+    def certify_transports(self, config: Config) -> Iterable[Transport]:  # type: ignore[empty-body]
         """Transports that open references, beside the built-in file ones."""
 
     @hookspec
@@ -69,8 +69,8 @@ class Plugins:
         answers = getattr(self._manager.hook, name)(**arguments)
         return [item for answer in reversed(answers) for item in answer]
 
-    def transports(self) -> list[Transport]:
-        return cast("list[Transport]", self._all("certify_transports"))
+    def transports(self, config: Config) -> list[Transport]:
+        return cast("list[Transport]", self._all("certify_transports", config=config))
 
     def platforms(self, config: Config) -> list[Platform]:
         return cast("list[Platform]", self._all("certify_platforms", config=config))

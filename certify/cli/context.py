@@ -39,7 +39,9 @@ def open_image(reference: str) -> ImageSource:
     from certify.hooks import Plugins
     from certify.images.resolve import Resolver
 
-    return Resolver(Plugins().transports()).open(reference)
+    settings = click.get_current_context().find_object(Settings)
+    config = (settings or Settings(None, False)).load()
+    return Resolver(Plugins().transports(config)).open(reference)
 
 
 def print_json(document: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from certify.errors import NodeLost, ShellUnavailable, StrictMismatch
@@ -126,12 +126,25 @@ class Node:
         return self.machine.console()
 
     def reboot(self) -> None:
-        """Restart in an orderly way and wait until ready. Raises NodeLost when it does not come back."""
-        self._shell.close()
-        self.machine.restart()
+        """Restart in an orderly way and wait until ready. Raises NodeLost or GuestFailed when it does not come back."""
+        self._again(self.machine.restart)
+
+    def power_cycle(self) -> None:
+        """Cut the power and put it back, then wait until ready. Raises as :meth:`reboot`."""
+        self._again(self.machine.power_cycle)
+
+    def _again(self, restart: Callable[[], None]) -> None:
+        for shell in self._shells:
+            shell.close()
         self.changes += 1
+        self.extras.clear()
+        restart()
         with self._lock:
             self._facts = None
+
+    def screenshot(self) -> bytes | None:
+        """What its screen shows, as PNG; None where there is none."""
+        return self.machine.screenshot()
 
     def stop(self) -> StopReport:
         """Stop it for good, in an orderly way first. For destructive checks: nothing can be run afterwards."""

@@ -17,10 +17,18 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class NodeSpec:
-    """Which node to boot: the run it belongs to and its name in that run."""
+    """Which node to boot: the run it belongs to and its name in that run.
+
+    ``cold`` asks for a boot from the beginning, ``firmware`` for another than the first configured, ``own_identity`` for a
+    host name and hardware address that no other node of the candidate has. ``watch`` is given the console as it is written.
+    """
 
     run_id: str
     node_id: str
+    cold: bool = False
+    firmware: str = ""
+    own_identity: bool = False
+    watch: Callable[[bytes], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,15 @@ class Machine(Protocol):
         ...
 
     def restart(self) -> None:
-        """Stop and start in an orderly way, and wait until ready. Raises NodeLost."""
+        """Stop and start in an orderly way, and wait until ready. Raises NodeLost, or GuestFailed when it is at fault."""
+        ...
+
+    def power_cycle(self) -> None:
+        """Cut the power, put it back, and wait until ready. Raises as :meth:`restart`."""
+        ...
+
+    def screenshot(self) -> bytes | None:
+        """What its screen shows, as PNG; None where there is no screen."""
         ...
 
     def stop(self) -> StopReport:
@@ -122,7 +138,7 @@ class Platform(Protocol):
     def boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> Machine:
         """Boot and wait until ready. Whatever it leaves half made on failure it removes.
 
-        Raises BootFailed, EngineUnavailable, or ImageError for bytes that turn out wrong.
+        Raises BootFailed, EngineUnavailable, GuestFailed, or ImageError for bytes that turn out wrong.
         """
         ...
 

@@ -55,7 +55,7 @@ def prepare(config: pytest.Config) -> Context:
     found, names = _suites(config, settings, shared)
     plugins = Plugins()
     started = time.monotonic()
-    sources = targets.resolve(option.image, Resolver(plugins.transports()), shared.get("digests", ()))
+    sources = targets.resolve(option.image, Resolver(plugins.transports(settings)), shared.get("digests", ()))
     phases = {"resolve": round(time.monotonic() - started, 3)}
     wanted = [name.strip() for name in (option.platform or "").split(",") if name.strip()]
     run_id = shared.get("run_id") or new_run_id()

@@ -49,7 +49,8 @@ def test_no_unit_restarts_again_and_again(node: Node) -> None:
     text = node.run_many(["systemctl show -p Id -p NRestarts '*.service'"])[0].text
     pairs = re.findall(r"^(?:NRestarts=(\d+)\nId=(\S+)|Id=(\S+)\nNRestarts=(\d+))$", text, re.MULTILINE)
     counts = {(a[1] or a[2]): int(a[0] or a[3]) for a in pairs}
-    assert {unit: count for unit, count in counts.items() if count} == {}
+    ours = "certify-shell@"  # the interpreters that checks run over, where they are units
+    assert {unit: count for unit, count in counts.items() if count and not unit.startswith(ours)} == {}
 
 
 def test_enabled_services_run(node: Node, settings: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ def boot(engine: docker.DockerClient) -> Iterator[Boot]:
     def start(reference: str, strict: bool = False, **settings: object) -> Node:
         platform = DockerPlatform(ContainerPlatform(**settings))  # type: ignore[arg-type]
         platforms.append(platform)
-        source = Resolver(Plugins().transports()).open(reference)
+        source = Resolver(Plugins().transports(Config())).open(reference)
         spec = NodeSpec(run_id, f"n{next(numbers)}")
         machine = platform.boot(source, spec, lambda _: None)
         nodes.append(Node(machine, source.candidate, spec, ShellSettings(strict=strict, limit=2_000_000)))
@@ -230,7 +230,7 @@ def test_the_mode_is_read_off_the_config(command: list[str], mode: str) -> None:
 
 
 def test_the_mode_can_be_set() -> None:
-    source = Resolver(Plugins().transports()).open(DEMO + "scratch")
+    source = Resolver(Plugins().transports(Config())).open(DEMO + "scratch")
     platform = Plugins().platforms(Config())[0]
     assert "service" in platform.offers(source.candidate)
     assert "service" not in DockerPlatform(ContainerPlatform(mode="init")).offers(source.candidate)

@@ -11,6 +11,7 @@ import docker
 import pytest
 
 from certify.errors import CertifyError, EngineUnavailable, ImageNotFound
+from certify.config import Config
 from certify.hooks import Plugins
 from certify.images.pack import docker_archive
 from certify.images.resolve import Resolver
@@ -25,7 +26,7 @@ def small(make_image: MakeImage) -> str:
 
 
 def resolver() -> Resolver:
-    return Resolver(Plugins().transports())
+    return Resolver(Plugins().transports(Config()))
 
 
 def as_layout(reference: str, path: Path, *, gzip: bool = False) -> Path:

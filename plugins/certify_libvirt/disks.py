@@ -1,0 +1,145 @@
+"""A node's disks: overlays on a frozen base that is never copied and never written."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+from certify.config import VmPlatform, size_bytes
+from certify.errors import ImageInvalid, UsageError
+from certify.images.candidate import ImageSource
+from certify.images.store import Store
+from certify.nodes.platform import NodeSpec, Progress
+from certify_disk.formats import qemu_img
+from certify_disk.contents import boots_with
+from certify_disk.transport import DiskSource
+from certify_libvirt.domain import FIRMWARE_FILES, Files, Profile
+from certify_libvirt.seed import write_seed
+from certify_libvirt.snapshot import Snapshot
+
+
+class NodeDisks(Protocol):
+    """Makes the disks of nodes where the hypervisor can open them."""
+
+    def base(self, source: ImageSource, progress: Progress) -> None:
+        """Have the candidate's disk where nodes can be booted from it. Repeating it costs nothing."""
+        ...
+
+    def kernel(self, source: ImageSource) -> tuple[str, str]:
+        """Kernel and initrd to boot the candidate with from outside; two empty strings when its disk boots by itself."""
+        ...
+
+    def firmware(self, source: ImageSource) -> str:
+        """The firmware the disk is made for."""
+        ...
+
+    def user_data(self) -> bytes:
+        """The user-data every node is given."""
+        ...
+
+    def make(self, source: ImageSource, folder: Path, profile: Profile, spec: NodeSpec) -> Files:
+        """Fresh disks for a cold boot."""
+        ...
+
+    def fork(self, source: ImageSource, folder: Path, snapshot: Snapshot, profile: Profile) -> Files:
+        """Disks that go on from a snapshot."""
+        ...
+
+    def remove(self, files: Files) -> None:
+        """Take a node's disks away."""
+        ...
+
+
+class LocalDisks:
+    """Disks on this machine, for the embedded hypervisor."""
+
+    def __init__(self, store: Store, settings: VmPlatform) -> None:
+        self._store = store
+        self._settings = settings
+        self._bases: dict[str, Any] = {}
+
+    def base(self, source: ImageSource, progress: Progress) -> None:
+        self._base(source, progress)
+
+    def _base(self, source: ImageSource, progress: Progress = lambda _: None) -> Any:
+        if isinstance(source, DiskSource):
+            return source
+        digest = source.candidate.digest
+        if digest not in self._bases:
+            from certify_disk.oci_disk import disk_of
+
+            progress("making a root filesystem of the layers")
+            self._bases[digest] = disk_of(source, self._store)
+        return self._bases[digest]
+
+    def kernel(self, source: ImageSource) -> tuple[str, str]:
+        settings = self._settings
+        if settings.kernel:
+            for path in (settings.kernel, settings.initrd or settings.kernel):
+                if not Path(path).is_file():
+                    raise UsageError(f"platforms.vm: {path}: no such file", "name a kernel and initrd that exist")
+            return str(Path(settings.kernel).absolute()), str(Path(settings.initrd).absolute()) if settings.initrd else ""
+        base = self._base(source)
+        if isinstance(source, DiskSource):
+            return "", ""
+        if not base.kernel:
+            raise ImageInvalid(
+                f"{source.candidate.reference} ships no kernel (/boot/vmlinuz-*)", "name one: platforms.vm.kernel and initrd"
+            )
+        return base.kernel, base.initrd
+
+    def firmware(self, source: ImageSource) -> str:
+        found = boots_with(self._base(source))
+        return "bios" if "bios" in found else "uefi"
+
+    def user_data(self) -> bytes:
+        if self._settings.user_data is None:
+            return b""
+        try:
+            return Path(self._settings.user_data).read_bytes()
+        except OSError as error:
+            raise UsageError(f"platforms.vm.user_data: {self._settings.user_data}: {error.strerror}", "check the path") from None
+
+    def make(self, source: ImageSource, folder: Path, profile: Profile, spec: NodeSpec) -> Files:
+        base = self._base(source)
+        disks = self._store.folder("nodes") / folder.name
+        disks.mkdir(mode=0o700)
+        size = max(size_bytes(self._settings.disk) if self._settings.disk else 0, -(-base.virtual_size // 512) * 512)
+        _overlay(base.path, base.format, disks / "disk", size)
+        if self._settings.data_disk:
+            qemu_img("create", "-q", "-f", "qcow2", str(disks / "data"), str(size_bytes(self._settings.data_disk)))
+        if not profile.kernel or self._settings.user_data:
+            write_seed(disks / "seed", instance=f"certify-{secrets.token_hex(6)}", hostname=_hostname(spec), user_data=self.user_data())
+        if profile.firmware in FIRMWARE_FILES:
+            shutil.copyfile(FIRMWARE_FILES[profile.firmware][1], disks / "nvram")
+        return _files(disks, folder)
+
+    def fork(self, source: ImageSource, folder: Path, snapshot: Snapshot, profile: Profile) -> Files:
+        del source, profile
+        disks = self._store.folder("nodes") / folder.name
+        disks.mkdir(mode=0o700)
+        _overlay(snapshot.disk, "qcow2", disks / "disk", None)
+        for name in ("nvram", "seed"):
+            if (snapshot.folder / name).exists():
+                shutil.copyfile(snapshot.folder / name, disks / name)
+        return _files(disks, folder)
+
+    def remove(self, files: Files) -> None:
+        shutil.rmtree(Path(files.disk).parent, ignore_errors=True)
+
+
+def _overlay(base: Path, form: str, target: Path, size: int | None) -> None:
+    qemu_img("create", "-q", "-f", "qcow2", "-F", form, "-b", str(base), str(target), *([str(size)] if size else []))
+
+
+def _files(disks: Path, folder: Path) -> Files:
+    def there(name: str) -> str:
+        return str(disks / name) if (disks / name).exists() else ""
+
+    return Files(disk=str(disks / "disk"), seed=there("seed"), data=there("data"), nvram=there("nvram"), sockets=str(folder))
+
+
+def _hostname(spec: NodeSpec) -> str:
+    return "".join(c if c.isalnum() else "-" for c in spec.node_id.lower())[-40:].strip("-") or "certify"

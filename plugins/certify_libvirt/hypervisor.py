@@ -1,0 +1,137 @@
+"""A libvirt connection, and the one place where its errors become certify's.
+
+``embed`` runs libvirt's QEMU driver in this process, below a directory of its own: no daemon, no configuration of the
+machine is read or changed. libvirt allows one such directory per process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import libvirt
+
+from certify.errors import CertifyError, EngineUnavailable
+from certify.images.store import Store
+from certify.nodes.owner import this_process
+
+ROOT_PREFIX = "certify-vm-"
+OWNER_FILE = "owner"
+_PROBED = "libvirt-cache"  # what libvirt learnt about QEMU; costs 4 s to learn anew
+
+
+@dataclass(frozen=True)
+class Hypervisor:
+    """One open connection. ``root`` is the embedded driver's directory, None for a daemon's connection."""
+
+    uri: str
+    connection: Any
+    root: Path | None
+
+    @property
+    def embedded(self) -> bool:
+        """Whether QEMU's sockets and files are ours, on this machine."""
+        return self.root is not None
+
+    @property
+    def qemu_version(self) -> str:
+        """QEMU's version, as the connection reports it."""
+        with translated():
+            number = self.connection.getVersion()
+        return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+
+    @property
+    def libvirt_version(self) -> str:
+        """libvirt's version, on the connection's side."""
+        with translated():
+            number = self.connection.getLibVersion()
+        return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+def connect(uri: str, store: Store) -> Hypervisor:
+    """Open ``uri``: ``embed``, or a libvirt URI (``qemu:///system``, ``qemu+ssh://…``). Raises EngineUnavailable."""
+    _start_events(store.root)
+    if uri == "embed":
+        return _embedded(store.root)
+    with translated():
+        connection = libvirt.open(uri)
+    if connection.getType() != "QEMU":
+        raise EngineUnavailable(f"{uri}: a {connection.getType()} connection, not a QEMU one", "use a qemu URI")
+    with suppress(libvirt.libvirtError):
+        connection.setKeepAlive(5, 3)
+    return Hypervisor(uri, connection, None)
+
+
+@contextmanager
+def translated(failure: type[CertifyError] = EngineUnavailable) -> Iterator[None]:
+    """libvirt's errors → ours. ``failure`` is what a refused operation becomes."""
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        code, text = error.get_error_code(), str(error.get_error_message() or error).splitlines()[-1][:300]
+        if code in (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_AUTH_FAILED):
+            raise EngineUnavailable(f"libvirt: {text}", "see `certify doctor`") from None
+        raise failure(f"libvirt: {text}", "see `certify doctor`") from None
+
+
+def gone(error: libvirt.libvirtError) -> bool:
+    """Whether an error says that the domain is no more."""
+    return error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
+
+
+def embedded_roots() -> list[Path]:
+    """The directories of all embedded drivers of this machine's users that we may see, ours among them."""
+    return sorted(Path(tempfile.gettempdir()).glob(f"{ROOT_PREFIX}*/"))
+
+
+@lru_cache(maxsize=1)
+def _start_events(store_root: Path) -> None:
+    """libvirt's event loop, once per process, in a thread that ends with it; its errors come as exceptions, not as text."""
+    store_root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", f"3:file:{store_root / 'libvirt.log'}")  # read when the library starts
+
+    def run() -> None:
+        while True:
+            with suppress(libvirt.libvirtError):
+                libvirt.virEventRunDefaultImpl()
+
+    libvirt.registerErrorHandler(lambda _, error: None, None)
+    libvirt.virEventRegisterDefaultImpl()
+    threading.Thread(target=run, name="certify-libvirt-events", daemon=True).start()
+
+
+@lru_cache(maxsize=1)
+def _embedded(store_root: Path) -> Hypervisor:
+    root = Path(tempfile.mkdtemp(prefix=ROOT_PREFIX))
+    (root / OWNER_FILE).write_text(this_process())
+    probed = store_root / _PROBED
+    if probed.is_dir():
+        shutil.copytree(probed, root / "cache")
+    (root / "etc").mkdir()
+    user = f"+{os.getuid()}"
+    (root / "etc/qemu.conf").write_text(
+        'stdio_handler = "file"\nsecurity_driver = "none"\ndynamic_ownership = 0\nnamespaces = []\ncgroup_controllers = []\n'
+        f'user = "{user}"\ngroup = "+{os.getgid()}"\nmax_core = 0\n'
+    )
+    pid = os.getpid()
+    atexit.register(lambda: shutil.rmtree(root, ignore_errors=True) if os.getpid() == pid else None)
+    with translated():
+        return Hypervisor("embed", libvirt.open(f"qemu:///embed?root={root}"), root)
+
+
+def remember_probes(hypervisor: Hypervisor, store: Store) -> None:
+    """Keep what libvirt learnt about QEMU, so that the next process need not learn it."""
+    source = (hypervisor.root or Path("/nonexistent")) / "cache"
+    target = store.root / _PROBED
+    known = {path.name for path in target.rglob("*.xml")}
+    if any(path.name not in known for path in source.rglob("*.xml")):
+        shutil.copytree(source, target, dirs_exist_ok=True)
