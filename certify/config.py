@@ -61,8 +61,8 @@ class VmPlatform(Model, frozen=True):
     uri: str = "embed"
     memory: Size = "1GiB"
     cpus: Annotated[int, Meta(ge=1, le=64)] = 2
-    firmware: Annotated[list[Annotated[str, Meta(pattern="^(auto|bios|uefi|uefi-secure)$")]], Meta(min_length=1)] = msgspec.field(
-        default_factory=lambda: ["auto"]
+    firmware: Annotated[list[Annotated[str, Meta(pattern="^(auto|bios|uefi|uefi-secure)$")]], Meta(min_length=1)] = (
+        msgspec.field(default_factory=lambda: ["auto"])
     )
     acceleration: Annotated[str, Meta(pattern="^(auto|kvm|tcg)$")] = "auto"
     disk: Size | None = None

@@ -89,6 +89,12 @@ class LocalMachine:
     def restart(self) -> None:
         self.dead = ""
 
+    def power_cycle(self) -> None:
+        self.dead = ""
+
+    def screenshot(self) -> None:
+        return None
+
     def stop(self) -> StopReport:
         self.dead = "stopped"
         return StopReport(0.0, 0, killed=False)

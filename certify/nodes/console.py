@@ -75,5 +75,7 @@ def _judge(line: str, ignored: list[re.Pattern[str]]) -> Fault | None:
 def _patterns() -> tuple[tuple[re.Pattern[str], str, bool], ...]:
     data = yaml.safe_load(Path(__file__).with_name("console_patterns.yaml").read_text())
     return tuple(
-        (re.compile(entry["pattern"]), entry["means"], kind == "fatal") for kind in ("fatal", "bad") for entry in data[kind]
+        (re.compile(entry["pattern"]), entry["means"], kind == "fatal")
+        for kind in ("fatal", "bad")
+        for entry in data[kind]
     )

@@ -15,6 +15,12 @@ from certify.images.candidate import Candidate, ImageSource
 Progress = Callable[[str], None]
 
 
+#: In a restored machine's ``details["snapshot"]``: its memory is from an earlier run, so this run must boot it cold too.
+FROM_CACHE = "from the cache"
+#: In a restored machine's ``details``: by how many seconds its clock was set forward, and with it what it thinks it booted.
+CLOCK_JUMP = "clock_jump"
+
+
 @dataclass(frozen=True)
 class NodeSpec:
     """Which node to boot: the run it belongs to and its name in that run.

@@ -80,7 +80,11 @@ def examine(source: DiskSource) -> Contents:
         table, partitions = _partitions(disk, source.virtual_size)
         firmware = _firmware(disk, table, partitions)
     root = next((p for p in _ext4_first(partitions)), None)
-    release = b"" if root is None else read_file(source, root, "/etc/os-release") or read_file(source, root, "/usr/lib/os-release")
+    release = (
+        b""
+        if root is None
+        else read_file(source, root, "/etc/os-release") or read_file(source, root, "/usr/lib/os-release")
+    )
     return Contents(table, partitions, firmware, parse_os_release(release.decode("utf-8", "replace")))
 
 
@@ -101,7 +105,10 @@ def root_partition(source: DiskSource) -> Partition:
         if {b"etc", b"usr"} <= names:
             return partition
     kinds = ", ".join(p.filesystem or "unknown" for p in partitions) or "nothing"
-    raise ImageInvalid(f"{source.candidate.reference}: no ext4 root filesystem on it (found: {kinds})", "only ext2/3/4 can be read without booting")
+    raise ImageInvalid(
+        f"{source.candidate.reference}: no ext4 root filesystem on it (found: {kinds})",
+        "only ext2/3/4 can be read without booting",
+    )
 
 
 @contextmanager
@@ -116,7 +123,10 @@ def volume(source: DiskSource, partition: Partition) -> Iterator[Any]:
             raise
         except Exception as error:  # noqa: BLE001 - the reader's errors on hostile bytes are of any kind
             where = f"{source.candidate.reference}: partition {partition.number}"
-            raise ImageInvalid(f"{where}: its filesystem is damaged ({type(error).__name__}: {error})"[:300], "run e2fsck on the original") from None
+            raise ImageInvalid(
+                f"{where}: its filesystem is damaged ({type(error).__name__}: {error})"[:300],
+                "run e2fsck on the original",
+            ) from None
 
 
 def read_file(source: DiskSource, partition: Partition, path: str, cap: int = 65536) -> bytes:
@@ -160,11 +170,18 @@ def _gpt(disk: BinaryIO, header: bytes, size: int) -> Iterator[Partition]:
             continue
         first, last = struct.unpack_from("<QQ", entry, 32)
         if last < first or (last + 1) * _SECTOR > size:
-            raise ImageInvalid(f"its partition {number + 1} ends behind the disk", "it is cut or damaged; copy it again")
+            raise ImageInvalid(
+                f"its partition {number + 1} ends behind the disk", "it is cut or damaged; copy it again"
+            )
         kind = str(uuid.UUID(bytes_le=entry[:16]))
         name = entry[56:128].decode("utf-16-le", "replace").rstrip("\0")
         yield Partition(
-            number + 1, _GPT_NAMES.get(kind, kind), name, first * _SECTOR, (last + 1 - first) * _SECTOR, _filesystem(disk, first * _SECTOR)
+            number + 1,
+            _GPT_NAMES.get(kind, kind),
+            name,
+            first * _SECTOR,
+            (last + 1 - first) * _SECTOR,
+            _filesystem(disk, first * _SECTOR),
         )
 
 
@@ -173,7 +190,9 @@ def _mbr(disk: BinaryIO, head: bytes) -> Iterator[Partition]:
         entry = head[446 + 16 * number : 462 + 16 * number]
         start, count = struct.unpack_from("<II", entry, 8)
         if entry[4] and count:
-            kind = "EFI system" if entry[4] == 0xEF else f"type {entry[4]:#04x}" + (", active" if entry[0] == 0x80 else "")
+            kind = (
+                "EFI system" if entry[4] == 0xEF else f"type {entry[4]:#04x}" + (", active" if entry[0] == 0x80 else "")
+            )
             yield Partition(number + 1, kind, "", start * _SECTOR, count * _SECTOR, _filesystem(disk, start * _SECTOR))
 
 

@@ -22,8 +22,8 @@ mke2fs -q -F -t ext4 -d "$1/root" -L "$4" -U "$5" -E "hash_seed=$5,lazy_itable_i
 _TOOLS = ("fakeroot", "tar", "mke2fs")
 
 
-def make_ext4(tree: Path, target: Path, size: int, *, label: str = "root", uuid: str = "clear") -> None:
-    """Write ``target``: an ext4 filesystem of ``size`` bytes with the tar archive ``tree`` in it.
+def make_ext4(tree: Path, target: Path, size: int, *, uuid: str, label: str = "root") -> None:
+    """Write ``target``: an ext4 filesystem of ``size`` bytes and with this ``uuid``, the tar archive ``tree`` in it.
 
     Raises EngineUnavailable for a missing tool and ImageInvalid when the tree does not fit or cannot be laid out.
     """
@@ -36,8 +36,11 @@ def make_ext4(tree: Path, target: Path, size: int, *, label: str = "root", uuid:
         done = subprocess.run(
             ["fakeroot", "sh", "-c", _LAY_OUT, "sh", folder, str(tree), str(target), label, uuid],
             capture_output=True,
+            check=False,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
         )
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-        raise ImageInvalid(f"its files cannot be laid out in {size >> 20} MiB of ext4: {said[-1][:200]}", "give it more room")
+        raise ImageInvalid(
+            f"its files cannot be laid out in {size >> 20} MiB of ext4: {said[-1][:200]}", "give it more room"
+        )

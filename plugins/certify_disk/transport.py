@@ -50,7 +50,9 @@ class DiskTransport:
         try:
             frozen = Store(Path(self._settings.store)).freeze(path, self._unpack)
         except CertifyError as error:
-            raise type(error)(error.message if str(path) in error.message else f"{path}: {error.message}", error.hint) from None
+            raise type(error)(
+                error.message if str(path) in error.message else f"{path}: {error.message}", error.hint
+            ) from None
         return DiskSource(_candidate(reference, frozen, path.stat().st_size), frozen)
 
     def _unpack(self, given: Path, disk: Path) -> dict[str, Any]:

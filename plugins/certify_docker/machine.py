@@ -90,6 +90,18 @@ class DockerMachine:
         except BootFailed as error:
             raise NodeLost(f"it did not come back from a restart: {error.message}", error.hint) from None
 
+    def power_cycle(self) -> None:
+        try:
+            with translated():
+                self._client.api.kill(self.container)
+                self._client.api.start(self.container)
+            self.wait_ready()
+        except BootFailed as error:
+            raise NodeLost(f"it did not come back from a power cut: {error.message}", error.hint) from None
+
+    def screenshot(self) -> None:
+        return None
+
     def stop(self) -> StopReport:
         allowed, started = int(seconds(self._settings.stop_timeout)), time.monotonic()
         with translated():

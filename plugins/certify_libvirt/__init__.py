@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from certify.hooks import hookimpl
+
+# Read once, when libvirt's library is loaded: it would write its errors to our standard error, beside raising them.
+os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
 
 if TYPE_CHECKING:
     from certify.config import Config

@@ -67,7 +67,9 @@ def _prove(wanted: str) -> Acceleration:
         if took is not None:
             return Acceleration("kvm", "a guest ran with it", _patience(took))
         if wanted == "kvm":
-            raise EngineUnavailable(f"acceleration: kvm is configured, but {reason}", "see `certify doctor`, or set it to auto")
+            raise EngineUnavailable(
+                f"acceleration: kvm is configured, but {reason}", "see `certify doctor`, or set it to auto"
+            )
     took = _run_probe("tcg")
     if took is None:
         raise EngineUnavailable("not even a software-emulated guest runs here", "try qemu-system-x86_64 by hand")
@@ -84,7 +86,10 @@ def _try_kvm() -> tuple[float | None, str]:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return None, "/dev/kvm may not be opened (add yourself to the group kvm)"
     took = _run_probe("kvm")
-    return took, "" if took is not None else f"/dev/kvm opens, but a guest made no progress in {_DEADLINES['kvm']:.0f} s"
+    return (
+        took,
+        "" if took is not None else f"/dev/kvm opens, but a guest made no progress in {_DEADLINES['kvm']:.0f} s",
+    )
 
 
 def _run_probe(name: str) -> float | None:
@@ -100,7 +105,11 @@ def _run_probe(name: str) -> float | None:
         ]  # fmt: skip
         try:
             process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
         except FileNotFoundError:
             raise EngineUnavailable("qemu-system-x86_64 is not installed", "apt-get install qemu-system-x86") from None

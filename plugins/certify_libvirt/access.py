@@ -8,6 +8,8 @@ need no network, no ssh and no password. What differs is who starts them:
 2. cloud-init, by a NoCloud seed disk (vendor-data, so that the user-data stays the user's);
 3. the qemu guest agent (``guest-exec``);
 4. a login on the serial console, with an account from certify.yaml.
+
+Where the kernel comes from outside (a container image booted as a machine), systemd's debug shell is asked first.
 """
 
 from __future__ import annotations
@@ -21,6 +23,10 @@ MARKER = "certify: files in place"
 AGENT_PORT = "org.qemu.guest_agent.0"
 WAKE = "certify.wake"
 _TARGET = "certify-shells.target"
+_PROMPT = r"[#$] ?$"
+#: With a kernel from outside its command line is ours: systemd's debug shell on the second serial port starts the rest.
+#: No login prompts: without a device manager in the image, systemd would wait for their terminals in vain.
+DEBUG_SHELL = "systemd.debug_shell=ttyS1 systemd.getty_auto=no"
 
 _SHELL_UNIT = """[Unit]
 Description=certify shell %i
@@ -79,15 +85,18 @@ def bootstrap() -> str:
 
     It returns at once; without systemd the interpreters are kept by a loop.
     """
-    writes = "".join(f"cat >{path} <<'CERTIFY'\n{text}CERTIFY\n" for path, text in _FILES.items() if path.endswith(("service", "target")))
+    units = {path: text for path, text in _FILES.items() if path.endswith((".service", ".target"))}
+    writes = "".join(f"cat >{path} <<'CERTIFY'\n{text}CERTIFY\n" for path, text in units.items())
     return f"""[ -e /run/certify-shells ] && exit 0
 : >/run/certify-shells
 modprobe virtio_console 2>/dev/null
+mkdir -p /dev/virtio-ports
+for d in /sys/class/virtio-ports/*; do
+read -r n <$d/name && [ ! -e /dev/virtio-ports/$n ] && ln -s ../${{d##*/}} /dev/virtio-ports/$n
+done
 if [ -d /run/systemd/system ] && command -v systemctl >/dev/null; then
-mkdir -p /run/systemd/system
 {writes}systemctl daemon-reload; systemctl start --no-block {_TARGET}
 else
-for d in /sys/class/virtio-ports/*; do n=$(cat $d/name); mkdir -p /dev/virtio-ports; [ -e /dev/virtio-ports/$n ] || ln -s ../$(basename $d) /dev/virtio-ports/$n; done
 i=0; while [ $i -lt {SLOTS} ]; do
 ( p=/dev/virtio-ports/certify.$i; export HOME=/root
 while [ -e $p ]; do setsid sh <>$p >&0 2<>$p.err; sleep 0.2; done ) </dev/null >/dev/null 2>&1 &
@@ -103,8 +112,12 @@ def vendor_data() -> str:
 
 def typed(user: str, password: str) -> list[tuple[str, str]]:
     """Way 4 as a dialogue: what to wait for on the console, and what to type then."""
+    return [(r"login: ?$", user), (r"[Pp]assword: ?$", password), *typed_script(), (_PROMPT, "exit")]
+
+
+def typed_script() -> list[tuple[str, str]]:
+    """The script as a dialogue with a shell that is there already; a terminal takes short lines only."""
     script = base64.b64encode(bootstrap().encode()).decode()
-    chunks = [script[at : at + 512] for at in range(0, len(script), 512)]
-    feed = [(r"[#$] ?$", f"printf %s {chunk} >>/tmp/.certify") for chunk in chunks]
-    start = "base64 -d </tmp/.certify >/run/.certify.sh; rm /tmp/.certify; sh /run/.certify.sh; exit"
-    return [(r"login: ?$", user), (r"[Pp]assword: ?$", password), *feed, (r"[#$] ?$", start)]
+    pieces = [script[at : at + 512] for at in range(0, len(script), 512)]
+    feed = [(_PROMPT, f"printf %s {piece} >>/run/.certify") for piece in pieces]
+    return [*feed, (_PROMPT, "base64 -d </run/.certify >/run/.certify.sh; sh /run/.certify.sh")]

@@ -22,4 +22,6 @@ def guest_exec(domain: Any, script: str) -> bool:
         libvirt_qemu.qemuAgentCommand(domain, msgspec.json.encode(order).decode(), _SECONDS, 0)
         return True
     except libvirt.libvirtError:
-        return False  # not there, not yet, or not allowed to run programs: another way is tried, or the boot fails in time
+        return (
+            False  # not there, not yet, or not allowed to run programs: another way is tried, or the boot fails in time
+        )

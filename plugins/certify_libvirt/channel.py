@@ -117,7 +117,9 @@ class Slots:
         with self._changed:
             while not self._free and not self._closed:
                 if not self._changed.wait(deadline - time.monotonic()):
-                    raise ShellUnavailable(f"all {len(self._all)} shells of the node are in use", "close one before opening another")
+                    raise ShellUnavailable(
+                        f"all {len(self._all)} shells of the node are in use", "close one before opening another"
+                    )
             if self._closed:
                 raise ShellUnavailable("the machine was stopped")
             slot = self._free.pop(0)

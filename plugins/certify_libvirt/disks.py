@@ -12,8 +12,8 @@ from certify.errors import ImageInvalid, UsageError
 from certify.images.candidate import ImageSource
 from certify.images.store import Store
 from certify.nodes.platform import NodeSpec, Progress
-from certify_disk.formats import qemu_img
 from certify_disk.contents import boots_with
+from certify_disk.formats import qemu_img
 from certify_disk.transport import DiskSource
 from certify_libvirt.domain import FIRMWARE_FILES, Files, Profile
 from certify_libvirt.seed import write_seed
@@ -80,13 +80,16 @@ class LocalDisks:
             for path in (settings.kernel, settings.initrd or settings.kernel):
                 if not Path(path).is_file():
                     raise UsageError(f"platforms.vm: {path}: no such file", "name a kernel and initrd that exist")
-            return str(Path(settings.kernel).absolute()), str(Path(settings.initrd).absolute()) if settings.initrd else ""
+            return str(Path(settings.kernel).absolute()), str(
+                Path(settings.initrd).absolute()
+            ) if settings.initrd else ""
         base = self._base(source)
         if isinstance(source, DiskSource):
             return "", ""
         if not base.kernel:
             raise ImageInvalid(
-                f"{source.candidate.reference} ships no kernel (/boot/vmlinuz-*)", "name one: platforms.vm.kernel and initrd"
+                f"{source.candidate.reference} ships no kernel (/boot/vmlinuz-*)",
+                "name one: platforms.vm.kernel and initrd",
             )
         return base.kernel, base.initrd
 
@@ -100,7 +103,9 @@ class LocalDisks:
         try:
             return Path(self._settings.user_data).read_bytes()
         except OSError as error:
-            raise UsageError(f"platforms.vm.user_data: {self._settings.user_data}: {error.strerror}", "check the path") from None
+            raise UsageError(
+                f"platforms.vm.user_data: {self._settings.user_data}: {error.strerror}", "check the path"
+            ) from None
 
     def make(self, source: ImageSource, folder: Path, profile: Profile, spec: NodeSpec) -> Files:
         base = self._base(source)
@@ -111,7 +116,12 @@ class LocalDisks:
         if self._settings.data_disk:
             qemu_img("create", "-q", "-f", "qcow2", str(disks / "data"), str(size_bytes(self._settings.data_disk)))
         if not profile.kernel or self._settings.user_data:
-            write_seed(disks / "seed", instance=f"certify-{secrets.token_hex(6)}", hostname=_hostname(spec), user_data=self.user_data())
+            write_seed(
+                disks / "seed",
+                instance=f"certify-{secrets.token_hex(6)}",
+                hostname=_hostname(spec),
+                user_data=self.user_data(),
+            )
         if profile.firmware in FIRMWARE_FILES:
             shutil.copyfile(FIRMWARE_FILES[profile.firmware][1], disks / "nvram")
         return _files(disks, folder)
@@ -138,7 +148,9 @@ def _files(disks: Path, folder: Path) -> Files:
     def there(name: str) -> str:
         return str(disks / name) if (disks / name).exists() else ""
 
-    return Files(disk=str(disks / "disk"), seed=there("seed"), data=there("data"), nvram=there("nvram"), sockets=str(folder))
+    return Files(
+        disk=str(disks / "disk"), seed=there("seed"), data=there("data"), nvram=there("nvram"), sockets=str(folder)
+    )
 
 
 def _hostname(spec: NodeSpec) -> str:

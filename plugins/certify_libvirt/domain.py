@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from xml.sax.saxutils import quoteattr
 
-from certify_libvirt.access import AGENT_PORT, credentials, shell_ports
+from certify_libvirt.access import AGENT_PORT, DEBUG_SHELL, credentials, shell_ports
 
 _OVMF = "/usr/share/OVMF"
 #: Firmware → its code and the template of its variables (Debian's ovmf); secure boot's has Microsoft's keys enrolled.
@@ -49,8 +49,11 @@ class Files:
 
 def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, str]) -> str:
     """The whole document. ``metadata`` is kept in the domain, for those who find it later."""
-    marks = "".join(f"<certify:{key} xmlns:certify='https://certify.dev/node'>{value}</certify:{key}>" for key, value in metadata.items())
-    return f"""<domain type="{'kvm' if profile.acceleration == 'kvm' else 'qemu'}" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
+    marks = "".join(
+        f"<certify:{key} xmlns:certify='https://certify.dev/node'>{value}</certify:{key}>"
+        for key, value in metadata.items()
+    )
+    return f"""<domain type="{"kvm" if profile.acceleration == "kvm" else "qemu"}" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
 <name>{name}</name>
 <metadata><certify:node xmlns:certify="https://certify.dev/node">{marks}</certify:node></metadata>
 <memory unit="b">{profile.memory}</memory>
@@ -58,14 +61,14 @@ def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, st
 <os>{_boot(profile, files)}<smbios mode="sysinfo"/></os>
 <sysinfo type="smbios"><oemStrings>{"".join(f"<entry>{entry}</entry>" for entry in credentials())}</oemStrings></sysinfo>
 <features><acpi/><apic/>{'<smm state="on"/>' if profile.firmware == "uefi-secure" else ""}</features>
-<cpu mode="{'host-passthrough' if profile.acceleration == 'kvm' else 'maximum'}"/>
+<cpu mode="{"host-passthrough" if profile.acceleration == "kvm" else "maximum"}"/>
 <clock offset="utc"/>
 <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>preserve</on_crash>
 <genid/>
 <devices>
 {_disks(files)}
 <controller type="virtio-serial" index="0"/>
-{_serial(files)}
+{_serial(files, 0, "console")}{_serial(files, 1, "debug") if profile.kernel else ""}
 {"".join(_port(name, files) for name in port_names())}
 <video><model type="vga" vram="16384"/></video>
 <rng model="virtio"><backend model="random">/dev/urandom</backend></rng>
@@ -92,10 +95,14 @@ def _boot(profile: Profile, files: Files) -> str:
         code, template = FIRMWARE_FILES[profile.firmware]
         secure = ' secure="yes"' if profile.firmware == "uefi-secure" else ""
         machine += f'<loader readonly="yes"{secure} type="pflash">{code}</loader>'
-        machine += f"<nvram template={quoteattr(template)}>{files.nvram}</nvram>" if files.nvram else f"<nvram template={quoteattr(template)}/>"
+        machine += (
+            f"<nvram template={quoteattr(template)}>{files.nvram}</nvram>"
+            if files.nvram
+            else f"<nvram template={quoteattr(template)}/>"
+        )
     if profile.kernel:
         initrd = f"<initrd>{profile.initrd}</initrd>" if profile.initrd else ""
-        return f"{machine}<kernel>{profile.kernel}</kernel>{initrd}<cmdline>{_text(profile.cmdline)}</cmdline>"
+        return f"{machine}<kernel>{profile.kernel}</kernel>{initrd}<cmdline>{_text(f'{profile.cmdline} {DEBUG_SHELL}')}</cmdline>"
     return f'{machine}<boot dev="hd"/>'
 
 
@@ -114,12 +121,12 @@ def _disks(files: Files) -> str:
     return found + (disk(files.seed, "sda", kind="cdrom", form="raw") if files.seed else "")
 
 
-def _serial(files: Files) -> str:
+def _serial(files: Files, number: int, name: str) -> str:
     if files.sockets:
-        source = f'<serial type="unix"><source mode="bind" path={quoteattr(files.sockets + "/console")}/>'
+        source = f'<serial type="unix"><source mode="bind" path={quoteattr(f"{files.sockets}/{name}")}/>'
     else:
         source = '<serial type="pty">'
-    return f'{source}<target port="0"/></serial>'
+    return f'{source}<target port="{number}"/><alias name="ua-{name}"/></serial>'
 
 
 def _port(name: str, files: Files) -> str:
@@ -135,7 +142,12 @@ def _commandline(profile: Profile, files: Files) -> str:
             options += [f"hostfwd=tcp:127.0.0.1:{outside}-:{inside}" for outside, inside in files.forwards.items()]
         mac = f"52:54:00:ce:27:{number:02x}"
         slot = f"bus=pcie.0,addr={_FIRST_NIC_SLOT + number:#x}"
-        arguments += ["-netdev", ",".join(options), "-device", f"virtio-net-pci,netdev=net{number},mac={mac},romfile=,{slot}"]
+        arguments += [
+            "-netdev",
+            ",".join(options),
+            "-device",
+            f"virtio-net-pci,netdev=net{number},mac={mac},romfile=,{slot}",
+        ]
     if files.ram:
         share = "on" if files.ram_shared else "off"
         backend = f"memory-backend-file,id=certify-ram,mem-path={files.ram},size={profile.memory},share={share}"
@@ -144,7 +156,9 @@ def _commandline(profile: Profile, files: Files) -> str:
         arguments += ["-incoming", "defer"]
     if profile.firmware == "bios":
         arguments += ["-machine", "graphics=off"]  # SeaBIOS speaks on the serial console too
-    return "<qemu:commandline>" + "".join(f"<qemu:arg value={quoteattr(a)}/>" for a in arguments) + "</qemu:commandline>"
+    return (
+        "<qemu:commandline>" + "".join(f"<qemu:arg value={quoteattr(a)}/>" for a in arguments) + "</qemu:commandline>"
+    )
 
 
 def _text(value: str) -> str:

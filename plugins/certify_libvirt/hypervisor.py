@@ -59,7 +59,7 @@ class Hypervisor:
 
 def connect(uri: str, store: Store) -> Hypervisor:
     """Open ``uri``: ``embed``, or a libvirt URI (``qemu:///system``, ``qemu+ssh://…``). Raises EngineUnavailable."""
-    _start_events(store.root)
+    _start_events()
     if uri == "embed":
         return _embedded(store.root)
     with translated():
@@ -78,7 +78,12 @@ def translated(failure: type[CertifyError] = EngineUnavailable) -> Iterator[None
         yield
     except libvirt.libvirtError as error:
         code, text = error.get_error_code(), str(error.get_error_message() or error).splitlines()[-1][:300]
-        if code in (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_AUTH_FAILED):
+        if code in (
+            libvirt.VIR_ERR_SYSTEM_ERROR,
+            libvirt.VIR_ERR_RPC,
+            libvirt.VIR_ERR_NO_CONNECT,
+            libvirt.VIR_ERR_AUTH_FAILED,
+        ):
             raise EngineUnavailable(f"libvirt: {text}", "see `certify doctor`") from None
         raise failure(f"libvirt: {text}", "see `certify doctor`") from None
 
@@ -94,17 +99,15 @@ def embedded_roots() -> list[Path]:
 
 
 @lru_cache(maxsize=1)
-def _start_events(store_root: Path) -> None:
+def _start_events() -> None:
     """libvirt's event loop, once per process, in a thread that ends with it; its errors come as exceptions, not as text."""
-    store_root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", f"3:file:{store_root / 'libvirt.log'}")  # read when the library starts
 
     def run() -> None:
         while True:
             with suppress(libvirt.libvirtError):
                 libvirt.virEventRunDefaultImpl()
 
-    libvirt.registerErrorHandler(lambda _, error: None, None)
+    libvirt.registerErrorHandler(lambda *_: None, None)
     libvirt.virEventRegisterDefaultImpl()
     threading.Thread(target=run, name="certify-libvirt-events", daemon=True).start()
 

@@ -16,10 +16,17 @@ from typing import Any
 import libvirt
 
 from certify.config import VmPlatform, seconds
-from certify.errors import BootFailed, CertifyError, CommandTimeout, EngineUnavailable, GuestFailed, NodeLost, ShellUnavailable
+from certify.errors import (
+    BootFailed,
+    CommandTimeout,
+    EngineUnavailable,
+    GuestFailed,
+    NodeLost,
+    ShellUnavailable,
+)
 from certify.nodes.platform import Channel, MachineFacts, StopReport
 from certify.nodes.shell import Shell
-from certify_libvirt.access import MARKER, WAKE, bootstrap, typed
+from certify_libvirt.access import MARKER, WAKE, bootstrap, typed, typed_script
 from certify_libvirt.agent import guest_exec
 from certify_libvirt.channel import Slots
 from certify_libvirt.domain import Files, Profile, domain_xml, wake_port
@@ -65,6 +72,7 @@ class LibvirtMachine:
         self._domain: Any = None
         self._slots: Slots | None = None
         self._ended = ""
+        self.debug = SerialConsole()
         self._lock = threading.Lock()
         self._reset = threading.Condition()
         self._reset_event: int | None = None
@@ -79,9 +87,14 @@ class LibvirtMachine:
             xml = domain_xml(self.name, self.profile, self.files, metadata)
             self._domain = self._hypervisor.connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
             event = libvirt.VIR_DOMAIN_EVENT_ID_REBOOT
-            self._reset_event = self._hypervisor.connection.domainEventRegisterAny(self._domain, event, self._was_reset, None)
+            self._reset_event = self._hypervisor.connection.domainEventRegisterAny(
+                self._domain, event, self._was_reset, None
+            )
         self._ended = ""
         self.serial.attach(self._connect("console"))
+        self.debug = SerialConsole()
+        if self.profile.kernel:
+            self.debug.attach(self._connect("debug"))
         self._slots = Slots(self._connect)
 
     def go(self) -> None:
@@ -97,8 +110,8 @@ class LibvirtMachine:
     def _connect(self, port: str) -> socket.socket:
         if self.files.sockets:
             return connect_socket(f"{self.files.sockets}/{port}")
-        if port == "console":
-            return open_stream(self._hypervisor.connection, lambda stream: self._domain.openConsole(None, stream, 0))
+        if port in ("console", "debug"):
+            return open_stream(self._hypervisor.connection, lambda stream: self._domain.openConsole(f"ua-{port}", stream, 0))
         return open_stream(self._hypervisor.connection, lambda stream: self._domain.openChannel(port, stream, 0))
 
     # -- booting ---------------------------------------------------------------------------------------------------
@@ -205,7 +218,9 @@ class LibvirtMachine:
                 self._reset.wait(0.25)
         if self.resets == before:
             words = self.serial.last_words()
-            raise GuestFailed(f"it did not go down for a reboot; last words: {words}", "its console log is in the evidence")
+            raise GuestFailed(
+                f"it did not go down for a reboot; last words: {words}", "its console log is in the evidence"
+            )
 
     def _was_reset(self, *_: Any) -> None:
         with self._reset:
@@ -284,6 +299,7 @@ class LibvirtMachine:
         if slots is not None:
             slots.close()
         self.serial.close()
+        self.debug.close()
 
     # -- ways in ---------------------------------------------------------------------------------------------------
 
@@ -323,6 +339,8 @@ class _Knocker:
         self._woke = 0.0
         self._others = False
         self.tried = "cloud-init" if machine.files.seed else "nothing"
+        if machine.profile.kernel:
+            threading.Thread(target=self._by_debug_shell, name="certify-access", daemon=True).start()
 
     def alive(self) -> None:
         """Called about four times a second while nothing answers. Raises GuestFailed when waiting is useless."""
@@ -343,6 +361,10 @@ class _Knocker:
         for port in self._wakes:
             with suppress(ShellUnavailable):  # a machine that is gone has no ports
                 self._machine.unplug(port)
+
+    def _by_debug_shell(self) -> None:
+        if self._machine.debug.talk(typed_script(), self._deadline):
+            self.tried = "systemd's debug shell"
 
     def _other_ways(self) -> None:
         """The guest agent as soon as it answers, else a login on the console."""

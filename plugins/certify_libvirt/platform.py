@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from certify.config import Images, VmPlatform, size_bytes
-from certify.errors import EngineUnavailable, ImageInvalid, UsageError
+from certify.errors import BootFailed, EngineUnavailable, UsageError
 from certify.images.candidate import Candidate, ImageSource
 from certify.images.store import Store
 from certify.nodes.budget import available_cpus
 from certify.nodes.owner import this_process
-from certify.nodes.platform import MachineFacts, NodeSpec, Progress
+from certify.nodes.platform import CLOCK_JUMP, FROM_CACHE, MachineFacts, NodeSpec, Progress
 from certify.nodes.shell import Shell
 from certify_libvirt.acceleration import Acceleration, prove
 from certify_libvirt.access import credentials
@@ -91,6 +91,7 @@ class LibvirtPlatform:
 
     def prepare(self, source: ImageSource, run_id: str, progress: Progress) -> None:
         del run_id
+        progress("preparing its disk")
         with self._lock:
             if "_acceleration" not in self.__dict__:
                 progress("proving acceleration")
@@ -117,7 +118,12 @@ class LibvirtPlatform:
 
     def _boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> LibvirtMachine:
         profile = self._profile(source, spec.firmware or self._settings.firmware[0])
-        if not self._forks or spec.cold or self._settings.data_disk or (spec.firmware and spec.firmware != self._settings.firmware[0]):
+        if (
+            not self._forks
+            or spec.cold
+            or self._settings.data_disk
+            or (spec.firmware and spec.firmware != self._settings.firmware[0])
+        ):
             return self._cold(source, spec, profile, progress)
         snapshot, made_now = self._snapshot(source, spec, profile, progress)
         progress("forking")
@@ -148,7 +154,9 @@ class LibvirtPlatform:
                 remember_probes(self._hypervisor, self._store)
             return machine
 
-    def _fork(self, source: ImageSource, spec: NodeSpec, profile: Profile, origin: tuple[Snapshot, bool]) -> LibvirtMachine:
+    def _fork(
+        self, source: ImageSource, spec: NodeSpec, profile: Profile, origin: tuple[Snapshot, bool]
+    ) -> LibvirtMachine:
         snapshot, made_now = origin
         started = time.monotonic()
         folder = self._folder()
@@ -166,18 +174,21 @@ class LibvirtPlatform:
         machine.facts.details.update(
             ready_seconds=round(time.monotonic() - started, 3),
             cold_boot_seconds=snapshot.ready_seconds,
-            snapshot="made in this run" if made_now else "from the cache",
+            snapshot="made in this run" if made_now else FROM_CACHE,
         )
         return machine
 
     # -- snapshots -------------------------------------------------------------------------------------------------
 
-    def _snapshot(self, source: ImageSource, spec: NodeSpec, profile: Profile, progress: Progress) -> tuple[Snapshot, bool]:
+    def _snapshot(
+        self, source: ImageSource, spec: NodeSpec, profile: Profile, progress: Progress
+    ) -> tuple[Snapshot, bool]:
         """The snapshot to fork from, and whether this run has booted it."""
         key = SnapshotCache.key(
             digest=source.candidate.digest,
             profile=asdict(profile),
             disk=self._settings.disk,
+            boot_files=[_identity(path) for path in (profile.kernel, profile.initrd) if path],
             user_data=self._disks.user_data().hex(),
             qemu=self._hypervisor.qemu_version,
             access=credentials(),
@@ -186,6 +197,7 @@ class LibvirtPlatform:
             known = self._checked.get(key)
         if known is not None:
             return known, known.folder.name in self._made
+        progress("waiting for the first boot of this image")
         with self._snapshots.held(key):
             with self._lock:
                 known = self._checked.get(key)
@@ -201,7 +213,9 @@ class LibvirtPlatform:
     def _made(self) -> set[str]:
         return set()
 
-    def _make_snapshot(self, key: str, source: ImageSource, spec: NodeSpec, profile: Profile, progress: Progress) -> Snapshot:
+    def _make_snapshot(
+        self, key: str, source: ImageSource, spec: NodeSpec, profile: Profile, progress: Progress
+    ) -> Snapshot:
         """Boot cold with the memory in a file, save at ready, and let the machine go: its forks live on."""
         partial = self._snapshots.begin(key)
         template = replace(spec, node_id=f"{spec.node_id}-template")
@@ -259,7 +273,9 @@ class LibvirtPlatform:
         settings = Settings(self._settings, self._acceleration.patience, self._password())
         facts = MachineFacts(self.name, self.driver, boot, details)
         cleanup = self._cleanup(folder, files)
-        return LibvirtMachine(self._hypervisor, (name, profile, files), facts, settings, console=console, cleanup=cleanup)
+        return LibvirtMachine(
+            self._hypervisor, (name, profile, files), facts, settings, console=console, cleanup=cleanup
+        )
 
     def _cleanup(self, folder: Path, files: Files) -> Callable[[], None]:
         def cleanup() -> None:
@@ -273,7 +289,9 @@ class LibvirtPlatform:
         if login is None:
             return ""
         if login.password_env not in os.environ:
-            raise UsageError(f"vm.login: the environment variable {login.password_env} is not set", "set it, or remove vm.login")
+            raise UsageError(
+                f"vm.login: the environment variable {login.password_env} is not set", "set it, or remove vm.login"
+            )
         return os.environ[login.password_env]
 
     @staticmethod
@@ -294,15 +312,25 @@ def _settle(machine: LibvirtMachine, spec: NodeSpec) -> None:
     """
     name = spec.node_id[-40:].strip("-.").lower()
     identity = f"; echo {name} >/proc/sys/kernel/hostname; {_new_mac()}" if spec.own_identity else ""
+    stir = f"printf %s {secrets.token_hex(64)} >/dev/urandom"
     shell = Shell(machine.open_channel, timeout=30)
     try:
-        result = shell.run(f"date -u -s @{time.time():.3f} >/dev/null; printf %s {secrets.token_hex(64)} >/dev/urandom{identity}; :")
+        now = time.time()
+        result = shell.run(f"date -u +%s; date -u -s @{now:.3f} >/dev/null; {stir}{identity}; :")
     finally:
         shell.close()
-    if not result.ok:
-        raise ImageInvalid(f"its clock cannot be set: {result.stderr[:200].decode('utf-8', 'replace')}")
+    stood = result.lines[0] if result.lines else ""
+    if not stood.isdigit():
+        raise BootFailed(f"its clock cannot be set: {result.stderr[:200].decode('utf-8', 'replace')}", "platforms.vm.forks: false")
+    machine.facts.details[CLOCK_JUMP] = int(now) - int(stood)
 
 
 def _new_mac() -> str:
     mac = "52:54:00:" + ":".join(uuid.uuid4().hex[i : i + 2] for i in (0, 2, 4))
     return f"n=$(ls /sys/class/net | grep -v lo | head -n 1); [ -z $n ] || ip link set dev $n address {mac} 2>/dev/null"
+
+
+def _identity(path: str) -> list[int]:
+    """What changes when a file does, without reading it."""
+    seen = Path(path).stat()
+    return [seen.st_ino, seen.st_size, seen.st_mtime_ns]

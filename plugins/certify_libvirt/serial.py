@@ -16,7 +16,9 @@ _CAP = 8 * 1024**2
 class SerialConsole:
     """Reads in a thread of its own until the machine ends."""
 
-    def __init__(self, ignore: Iterable[str] = (), watch: Callable[[bytes], None] | None = None, before: bytes = b"") -> None:
+    def __init__(
+        self, ignore: Iterable[str] = (), watch: Callable[[bytes], None] | None = None, before: bytes = b""
+    ) -> None:
         self._scanner = ConsoleWatch(ignore)
         self._watch = watch
         self._kept = bytearray(before)
@@ -87,8 +89,11 @@ class SerialConsole:
                     if not self._changed.wait(max(0.0, deadline - time.monotonic())):
                         return False
                 at = len(self._kept)
-            assert self._pipe is not None
-            self._pipe.sendall(answer.encode() + b"\r")
+            try:
+                assert self._pipe is not None
+                self._pipe.sendall(answer.encode() + b"\r")
+            except OSError:
+                return False
         return True
 
     def last_words(self) -> str:

@@ -29,6 +29,7 @@ from certify.images.store import PIECE, Store
 from certify_libvirt.hypervisor import translated
 
 _SECONDS = 30.0
+_BLOCK = 65536
 _PARTS = ("ram", "device", "disk", "nvram")
 
 
@@ -144,21 +145,23 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _sparse_digest(path: Path) -> str:
-    """Digest of a file's data and where it lies; holes cost nothing."""
-    hasher = hashlib.sha256(str(path.stat().st_size).encode())
+    """Digest of a file's blocks that are not zero, and where they lie; holes cost nothing, and how they are kept is no matter."""
+    size = path.stat().st_size
+    hasher = hashlib.sha256(str(size).encode())
     with path.open("rb", buffering=0) as file:
-        at, end = 0, path.stat().st_size
-        while at < end:
+        at = 0
+        while at < size:
             try:
-                at = os.lseek(file.fileno(), at, os.SEEK_DATA)
+                at = os.lseek(file.fileno(), at, os.SEEK_DATA) // _BLOCK * _BLOCK
             except OSError:
                 break  # only a hole is left
             until = os.lseek(file.fileno(), at, os.SEEK_HOLE)
-            hasher.update(f"|{at}-{until}|".encode())
-            os.lseek(file.fileno(), at, os.SEEK_SET)
-            while at < until and (piece := file.read(min(PIECE, until - at))):
-                hasher.update(piece)
-                at += len(piece)
+            until = min(size, -(-max(until, at + 1) // _BLOCK) * _BLOCK)
+            file.seek(at)
+            while at < until and (block := file.read(min(_BLOCK, until - at))):
+                if block.count(0) != len(block):
+                    hasher.update(at.to_bytes(8, "big") + block)
+                at += len(block)
     return hasher.hexdigest()
 
 

@@ -25,4 +25,10 @@ def keep_node_evidence(booting: Booting, directory: Path) -> None:
     except CertifyError as error:
         facts = msgspec.json.encode({"schema": "certify.facts/v1", "unavailable": error.message})
     bundle.write(f"{folder}/facts.json", facts)
+    try:
+        picture = node.screenshot()
+    except CertifyError:
+        picture = None  # a machine that is gone has no screen; its console has been kept
+    if picture is not None:
+        bundle.write(f"{folder}/screenshot.png", picture)
     bundle.write(f"{folder}/shell.log", node.transcript_since(0).encode("utf-8", "replace"))

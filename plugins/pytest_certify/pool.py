@@ -14,14 +14,29 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from certify.errors import CertifyError, NodeLost
+from certify.errors import CertifyError, GuestFailed, NodeLost
+from certify.evidence.run import FAILED, NO_VERDICT, PASSED
 from certify.nodes.node import Node, ShellSettings
-from certify.nodes.platform import NodeSpec, Platform
+from certify.nodes.platform import FROM_CACHE, NodeSpec, Platform
 from pytest_certify.targets import PlannedTarget
 
 _AT_ONCE = 8
 Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class ColdBoot:
+    """How one more boot from the beginning went, for a target whose nodes came from an earlier run's memory snapshot.
+
+    ``outcome`` is passed, failed (the image is at fault) or no-verdict; ``seconds`` until it was ready.
+    """
+
+    target: str
+    outcome: str
+    reason: str = ""
+    seconds: float = 0.0
 
 
 @dataclass
@@ -48,10 +63,13 @@ class NodePool:
         self._nodes: dict[Key, Booting] = {}
         self._platforms: dict[int, Platform] = {}
         self._counter = itertools.count(1)
+        self._cold: dict[str, Future[ColdBoot]] = {}
         self.retired: list[Booting] = []
         self.kept: list[Booting] = []
         self.left: list[str] = []
         self.on_retire: Callable[[Booting], bool] = lambda _: False
+        self.on_failed_boot: Callable[[Booting, bytes], None] = lambda _booting, _console: None
+        self.watch: Callable[[bytes], None] | None = None
 
     def prepare(self, targets: Iterable[PlannedTarget]) -> None:
         """Begin what needs no decision yet: images into their engines. An error shows again when a node is booted."""
@@ -66,21 +84,29 @@ class NodePool:
                 self._begin(key, target)
 
     def get(
-        self, target: PlannedTarget, key: Key, waiting: Callable[[Booting], None], *, beside: Key | None = None
+        self,
+        target: PlannedTarget,
+        key: Key,
+        waiting: Callable[[Booting], None],
+        *,
+        beside: Key | None = None,
+        **how: Any,
     ) -> Node:
-        """The node of ``key``, booting it if need be. ``waiting`` is called about five times a second meanwhile;
-        the node ``beside`` is in use and stays.
+        """The node of ``key``, booting it if need be, as the NodeSpec fields in ``how`` ask. ``waiting`` is called about
+        five times a second meanwhile; the node ``beside`` is in use and stays.
 
         Raises what booting raised, each time it is asked for again.
         """
         if key not in self._nodes:
             self._make_room(target, beside)
-            self._begin(key, target)
+            self._begin(key, target, **how)
         booting = self._nodes[key]
         while not booting.future.done():
             waiting(booting)
             wait([booting.future], 0.2)
         node = booting.future.result()
+        if node.how.details.get("snapshot") == FROM_CACHE and target.id not in self._cold:
+            self._cold[target.id] = self._executor.submit(self._boot_cold, target)
         if node.lost:
             raise NodeLost(node.lost, "its console log is in the evidence")
         return node
@@ -103,6 +129,14 @@ class NodePool:
             if booting.target.id == target_id:
                 self.release(key)
 
+    def cold_boots(self, waiting: Callable[[str], None]) -> list[ColdBoot]:
+        """How the cold boots beside the restored nodes went; waits for them, telling ``waiting`` which."""
+        for target, future in self._cold.items():
+            while not future.done():
+                waiting(target)
+                wait([future], 0.2)
+        return [future.result() for future in self._cold.values()]
+
     def close(self) -> None:
         """Take every node away, and what the platforms made for the run."""
         remaining = [self._nodes.pop(key) for key in list(self._nodes)]
@@ -122,11 +156,11 @@ class NodePool:
         except CertifyError as error:
             self.left.append(error.message)
 
-    def _begin(self, key: Key, target: PlannedTarget) -> None:
+    def _begin(self, key: Key, target: PlannedTarget, **how: Any) -> None:
         suffix = "" if key[0] == "run" else f"-{next(self._counter)}"
         name = re.sub(r"[^a-zA-Z0-9_.-]", "-", f"{target.id}{suffix}{self._worker and '-' + self._worker}")
         self._platforms[id(target.platform)] = target.platform
-        booting = Booting(target, NodeSpec(self._run_id, name), Future(), time.monotonic())
+        booting = Booting(target, NodeSpec(self._run_id, name, watch=self.watch, **how), Future(), time.monotonic())
         self._nodes[key] = booting
         booting.future = self._executor.submit(self._boot, booting)
 
@@ -140,6 +174,19 @@ class NodePool:
         if self._is_shared(booting):
             self._executor.submit(_gather_facts, node)
         return node
+
+    def _boot_cold(self, target: PlannedTarget) -> ColdBoot:
+        """No verdict rests on a memory snapshot alone: the image must still boot from the beginning."""
+        spec = NodeSpec(self._run_id, re.sub(r"[^a-zA-Z0-9_.-]", "-", f"{target.id}-cold"), cold=True)
+        started = time.monotonic()
+        try:
+            machine = target.platform.boot(target.source, spec, lambda _: None)
+        except GuestFailed as error:
+            return ColdBoot(target.id, FAILED, error.message)
+        except CertifyError as error:
+            return ColdBoot(target.id, NO_VERDICT, error.message)
+        self._tidy(machine.remove)
+        return ColdBoot(target.id, PASSED, seconds=round(time.monotonic() - started, 3))
 
     def _is_shared(self, booting: Booting) -> bool:
         return self._nodes.get(("run", booting.target.id)) is booting
@@ -163,8 +210,9 @@ class NodePool:
             return
         try:
             node = booting.future.result()
-        except CertifyError:
-            return  # it never was a node; the checks that asked have been told
+        except CertifyError as error:
+            self.on_failed_boot(booting, getattr(error, "console", b""))  # the checks that asked have been told
+            return
         kept = False
         try:
             kept = self.on_retire(booting)

@@ -17,11 +17,24 @@ from certify.config import Config
 from certify.errors import CertifyError
 from certify.evidence.bundle import Bundle
 from certify.evidence.junit import junit
-from certify.evidence.run import FAILED, FLAKY, NO_VERDICT, Check, Run, Target, complete, new_run_id, timestamp, verdict
+from certify.evidence.run import (
+    FAILED,
+    FLAKY,
+    NO_VERDICT,
+    PASSED,
+    Check,
+    Run,
+    Target,
+    complete,
+    new_run_id,
+    timestamp,
+    verdict,
+)
 from certify.images.candidate import digest_of
 from certify.nodes.owner import this_process
 from pytest_certify.context import Context
 from pytest_certify.outcomes import Collector
+from pytest_certify.pool import ColdBoot
 from pytest_certify.targets import PlannedTarget
 
 _OK, _FAILED, _NOTHING, _NO_VERDICT = 0, 1, 5, 6
@@ -86,11 +99,32 @@ class Recorder:
         """Whether the check failed before in this run."""
         return check_id in self._collector.reran
 
-    def told(self, booted: dict[str, dict[str, Any]], deselected: Iterable[str]) -> None:
+    def told(
+        self, booted: dict[str, dict[str, Any]], deselected: Iterable[str], cold: Iterable[dict[str, Any]] = ()
+    ) -> None:
         """What a process that ran checks says at its end: how targets were booted, and what was left out."""
+        for boot in cold:
+            self._add_cold(ColdBoot(**boot))
         self._booted = {**booted, **self._booted}
         merged = tuple(dict.fromkeys([*self._run.deselected, *deselected]))
         self._run = msgspec.structs.replace(self._run, deselected=merged)
+
+    def _add_cold(self, boot: ColdBoot) -> None:
+        """A cold boot counts as a check of its own."""
+        check = f"certify::boots_cold[{boot.target}]"
+        self.plan([(check, boot.target)])
+        known = self._checks.get(check)
+        if known is None or known.outcome == PASSED:
+            found = Check(
+                id=check,
+                target=boot.target,
+                outcome=boot.outcome,
+                suite="certify",
+                reason=boot.reason,
+                duration=boot.seconds,
+            )
+            self._checks[check] = found
+            self._bundle.append(found)
 
     def finish(self, pytest_status: int) -> int:
         """Write the final documents, sign if asked. Returns the exit code. Raises EvidenceError."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Generator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from certify.errors import CertifyError, ImageError, UsageError
+from certify.evidence.bundle import Bundle
 from certify.nodes.node import Node
 from pytest_certify import collection, outcomes, terminal
 from pytest_certify.allure_link import attach_failure
@@ -30,6 +32,7 @@ class CertifySession:
         self._used: tuple[str, Node | None, int] = ("", None, 0)
         self._failed: set[str] = set()
         self._deselected: list[str] = []
+        self._others: list[Key] = []
         self._described_item: tuple[str, dict[str, Any]] = ("", {})
 
     # -- start -----------------------------------------------------------------------------------------------------
@@ -40,6 +43,9 @@ class CertifySession:
         try:
             self.context = prepare(config)
             self.context.pool.on_retire = self._retired
+            self.context.pool.on_failed_boot = self._never_booted
+            if config.option.capture == "no":
+                self.context.pool.watch = terminal.show_console
             if not self.context.worker:
                 self.recorder = Recorder(self.context, config)
                 if not config.option.collectonly:
@@ -119,7 +125,14 @@ class CertifySession:
 
     def second_node_for(self, target: PlannedTarget) -> Node:
         """One more node for the running check. Raises NoVerdict."""
-        return self._wait(("second", self._item.nodeid), target, beside=self._key(self._item, target))
+        beside = self._key(self._item, target)
+        return self._wait(("second", self._item.nodeid), target, beside=beside, own_identity=True)
+
+    def other_node_for(self, target: PlannedTarget, **how: Any) -> Node:
+        """One more node for the running check, booted as the NodeSpec fields in ``how`` say. Raises NoVerdict."""
+        key = ("second", f"{self._item.nodeid} {sorted(how.items())}")
+        self._others.append(key)
+        return self._wait(key, target, beside=self._key(self._item, target), **how)
 
     def _begin_check(self, item: pytest.Item, node: Node) -> None:
         if node.check != item.nodeid:
@@ -144,14 +157,14 @@ class CertifySession:
         if node is not None and "package-manager" in collection.needs_of(item) and not node.facts.packages:
             pytest.skip("needs package-manager, which this image does not have")
 
-    def _wait(self, key: Key, target: PlannedTarget, beside: Key | None = None) -> Node:
+    def _wait(self, key: Key, target: PlannedTarget, beside: Key | None = None, **how: Any) -> Node:
         waited: list[Booting] = []
 
         def waiting(booting: Booting) -> None:
             waited[:] = [booting]
             self._progress.waiting(booting)
 
-        node = self.context.pool.get(target, key, waiting, beside=beside)
+        node = self.context.pool.get(target, key, waiting, beside=beside, **how)
         if waited:
             self._progress.ready(waited[0])
         return node
@@ -174,7 +187,9 @@ class CertifySession:
 
     def _release(self, item: pytest.Item, target: PlannedTarget, nextitem: pytest.Item | None) -> None:
         pool, key = self.context.pool, self._key(item, target)
-        pool.release(("second", item.nodeid))
+        for other in (("second", item.nodeid), *self._others):
+            pool.release(other)
+        self._others.clear()
         next_target = collection.target_of(nextitem) if nextitem else None
         if key[0] == "check" or (key[0] == "module" and (not next_target or self._key(nextitem, next_target) != key)):  # type: ignore[arg-type]
             pool.release(key)
@@ -227,17 +242,23 @@ class CertifySession:
         keep_node_evidence(booting, self.context.directory)
         return kept
 
+    def _never_booted(self, booting: Booting, console: bytes) -> None:
+        if console:
+            Bundle(self.context.directory).write(f"nodes/{booting.spec.node_id}/console.log", console)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         output = getattr(self._config, "workeroutput", None)
+        pool = self.context.pool
+        cold = [asdict(boot) for boot in pool.cold_boots(self._progress.waiting_cold)]
         try:
-            self.context.pool.close()
+            pool.close()
         finally:
-            booted = _boot_facts(self.context.pool.retired)
+            told = {"booted": _boot_facts(pool.retired), "deselected": self._deselected, "cold": cold}
             if output is not None:
-                output["certify"] = {"booted": booted, "deselected": self._deselected}
+                output["certify"] = told
             elif self.recorder and not self._config.option.collectonly:
-                self.recorder.told(booted, self._deselected)
+                self.recorder.told(**told)
                 self._guarded(lambda: self._finish(session))
 
     @pytest.hookimpl(optionalhook=True)
@@ -245,7 +266,7 @@ class CertifySession:
         """xdist: a worker has ended and says how its nodes were booted."""
         output = getattr(node, "workeroutput", {}).get("certify")
         if self.recorder and output:
-            self.recorder.told(output["booted"], output["deselected"])
+            self.recorder.told(**output)
 
     def _finish(self, session: pytest.Session) -> None:
         assert self.recorder is not None

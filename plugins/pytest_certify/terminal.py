@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from certify.evidence.run import FAILED, FLAKY, NO_VERDICT, PASSED, SKIPPED, Run
+from pytest_certify.outcomes import harmless
 from pytest_certify.pool import Booting
 from pytest_certify.targets import PlannedTarget
 
@@ -28,6 +30,12 @@ def header(targets: list[PlannedTarget], evidence: str) -> list[str]:
         f"certify: on {', '.join(f'{t.platform.name} ({t.platform.driver})' for t in targets)}; evidence in {evidence}"
     )
     return lines
+
+
+def show_console(data: bytes) -> None:
+    """A node's console as it is written (``-s``), harmless for the terminal."""
+    sys.stderr.write(harmless(data.decode("utf-8", "replace").replace("\r", "")))
+    sys.stderr.flush()
 
 
 def _reasons(run: Run, target: str) -> Counter[str]:
@@ -57,6 +65,12 @@ class Progress:
         elif now - self._said.setdefault(booting.spec.node_id, now) >= _PLAIN_EVERY:
             self._said[booting.spec.node_id] = now
             self._line(text)
+
+    def waiting_cold(self, target: str) -> None:
+        """Called again and again at the end of a run, while a cold boot beside its restored nodes is not over."""
+        if self._reporter is not None and target not in self._said:
+            self._said[target] = time.monotonic()
+            self._line(f"certify: {target}: waiting for a cold boot to end; its nodes came from a memory snapshot")
 
     def ready(self, booting: Booting) -> None:
         """Called once when a node that was waited for has come."""

@@ -10,6 +10,7 @@ from fnmatch import translate
 from typing import cast
 
 from certify.nodes.node import Node
+from certify.nodes.platform import CLOCK_JUMP
 
 _LIST = "find / -xdev ! -path '/.certify*' ! -path '/proc/*' -exec stat -c '%f|%u|%g|%Z|%s|%n' {} + 2>/dev/null"
 _STARTED = "cat /proc/1/stat; grep btime /proc/stat; getconf CLK_TCK 2>/dev/null || echo 100"
@@ -71,7 +72,8 @@ def scan(node: Node) -> Scan:
     """The node's scan, made when first asked for."""
     if "scan" not in node.extras:
         listed, started = node.run_many([_LIST, _STARTED], timeout=120)
-        node.extras["scan"] = _parse(listed.stdout, node.machine.changed_paths(), _start_time(started.lines))
+        began = _start_time(started.lines) - int(node.how.details.get(CLOCK_JUMP, 0))
+        node.extras["scan"] = _parse(listed.stdout, node.machine.changed_paths(), began)
     return cast(Scan, node.extras["scan"])
 
 

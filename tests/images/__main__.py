@@ -1,4 +1,4 @@
-"""Build the sample images that are missing and load them into the engine, as ``certify-demo:good`` and so on."""
+"""Build the sample images that are missing: containers into the engine (``certify-demo:good`` …), disks as files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import docker
 
-from tests.images.builder import HERE, build, load
+from tests.images.builder import CACHE, HERE, build, load
+from tests.images.disk import build_disk, kernel
 
 
 def names() -> list[str]:
@@ -31,6 +32,16 @@ def main() -> None:
             client.images.load(file)
         client.api.tag(tag, "certify-demo-recipe", f"{name}-{marker}")
         print(f"images: {tag} built in {time.monotonic() - started:.1f} s", flush=True)
+    for name in ("disk-good", "disk-bad"):
+        started = time.monotonic()
+        disk, link = build_disk(load(name)), CACHE / f"{name}.qcow2"
+        link.unlink(missing_ok=True)
+        link.hardlink_to(disk)
+        took = time.monotonic() - started
+        print(f"images: .cache/images/{name}.qcow2 " + (f"built in {took:.1f} s" if took > 1 else "ready"), flush=True)
+    for built, name in zip(kernel(), ("vmlinuz", "initrd.img"), strict=True):
+        (CACHE / name).unlink(missing_ok=True)
+        (CACHE / name).hardlink_to(built)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ import yaml
 HERE = Path(__file__).parent
 CACHE = HERE.parents[1] / ".cache" / "images"
 PACKAGES = "systemd,systemd-sysv,dbus,libpam-systemd,openssh-server,tzdata,sudo,procps,iproute2,passwd,ca-certificates"
+#: A machine of its own needs a kernel, a device manager and the time beside that.
+MACHINE = "linux-image-cloud-amd64,initramfs-tools,zstd,udev,systemd-timesyncd,e2fsprogs"
 EPOCH = 1_700_000_000
 
 
@@ -64,7 +66,7 @@ def build(recipe: Recipe) -> Path:
     archive = CACHE / f"{recipe.name}-{recipe.digest}.tar"
     if not archive.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        base = [_debian_base()] if recipe.data.get("base") == "debian" else []
+        base = [debian_base()] if recipe.data.get("base") == "debian" else []
         overlay = _overlay(recipe, base[0] if base else None)
         partial = archive.with_suffix(".partial")
         with tarfile.open(partial, "w") as tar:
@@ -74,21 +76,28 @@ def build(recipe: Recipe) -> Path:
     return archive
 
 
-def _debian_base() -> Path:
-    key = hashlib.sha256((PACKAGES + _source("base.sh")).encode()).hexdigest()[:16]
+def debian_base(*, machine: bool = False, more: str = "") -> Path:
+    """The Debian root filesystem as a tar archive: for containers, or for machines with a kernel and ``more`` packages."""
+    packages = ",".join(filter(None, [PACKAGES, MACHINE if machine else "", more]))
+    hooks = ["base.sh", "disk.sh"] if machine else ["base.sh"]
+    sources = [*hooks, "initramfs.sh"] if machine else hooks
+    key = hashlib.sha256((packages + "".join(map(_source, sources))).encode()).hexdigest()[:16]
     base = CACHE / f"debian-{key}.layer"
     if not base.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
         partial = CACHE / f"debian-{key}.partial.tar"
-        hook = f'sh {HERE / "base.sh"} "$1"'
         command = [
             "mmdebstrap",
             "--quiet",
             "--variant=minbase",
             f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
-            f"--include={PACKAGES}",
+            f"--include={packages}",
         ]
-        command += ["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"]
-        command += [f"--customize-hook={hook}", "bookworm", str(partial)]
+        command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
+        if machine:
+            command.append(f'--essential-hook=sh {HERE / "initramfs.sh"} "$1"')
+        command += [f'--customize-hook=sh {HERE / hook} "$1"' for hook in hooks]
+        command += ["bookworm", str(partial)]
         subprocess.run(
             command, check=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SOURCE_DATE_EPOCH": str(EPOCH)}
         )
@@ -114,13 +123,13 @@ def _without_devices(source: Path, target: Path) -> None:
 def _overlay(recipe: Recipe, base: Path | None) -> Path:
     path = CACHE / f"{recipe.name}-{recipe.digest}.overlay"
     with tarfile.open(path, "w") as tar:
-        for info, content in _entries(recipe.data, base):
+        for info, content in entries(recipe.data, base):
             info.mtime = EPOCH
             tar.addfile(info, io.BytesIO(content) if content is not None else None)
     return path
 
 
-def _entries(data: dict[str, Any], base: Path | None) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
+def entries(data: dict[str, Any], base: Path | None) -> Iterator[tuple[tarfile.TarInfo, bytes | None]]:
     contents = {name: _content(spec) for name, spec in data.get("files", {}).items()}
     for name, (old, new) in data.get("replace", {}).items():
         text = contents[name].decode() if name in contents else _from_base(base, name)[1].decode()

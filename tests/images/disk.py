@@ -6,9 +6,15 @@ ext4 root that grows to the disk at first boot.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import struct
 import subprocess
+import tarfile
 from pathlib import Path
+
+from certify_disk.filesystem import make_ext4
+from tests.images.builder import CACHE, EPOCH, HERE, Recipe, debian_base, entries
 
 SECTOR = 512
 MIB = 1024 * 1024
@@ -16,7 +22,68 @@ _BIOS_AT, _ESP_AT, _ROOT_AT = 1, 2, 18  # MiB
 ROOT_UUID = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"  # the type too: Discoverable Partitions Specification, root-x86-64
 _MODULES = "biosdisk part_gpt ext2 linux normal search search_label configfile echo test"
 _EARLY = "search --no-floppy --label root --set=root\nconfigfile ($root)/boot/grub/grub.cfg\n"
+_SHIM = "usr/lib/shim/shimx64.efi.signed"
+_GRUB = "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"
 _TOOLS = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "MTOOLS_SKIP_CHECK": "1"}
+
+
+_ROOT_SIZE = 500 * MIB
+
+
+def build_disk(recipe: Recipe) -> Path:
+    """The recipe's qcow2 disk, from the cache or made now."""
+    sources = "".join((HERE / name).read_text() for name in ("disk.py", "disk.sh", "initramfs.sh"))
+    key = hashlib.sha256(f"{recipe.digest} {sources}".encode()).hexdigest()[:16]
+    disk = CACHE / f"{recipe.name}-{key}.qcow2"
+    if not disk.exists():
+        base = debian_base(machine=True, more=recipe.data.get("packages", ""))
+        tree, root, flat = (disk.with_suffix(suffix) for suffix in (".tree", ".ext4", ".raw"))
+        with tarfile.open(base) as old, tarfile.open(tree, "w", format=tarfile.PAX_FORMAT) as new:
+            overlay = list(entries(recipe.data, base))
+            replaced = {info.name for info, _ in overlay}
+            for member in old:
+                if member.name not in replaced:
+                    new.addfile(member, old.extractfile(member) if member.isreg() else None)
+            for info, content in overlay:
+                info.mtime = EPOCH
+                new.addfile(info, io.BytesIO(content) if content is not None else None)
+        make_ext4(tree, root, _ROOT_SIZE, uuid=ROOT_UUID)
+        assemble(root, signed_programs(), flat)
+        _run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(flat), str(disk.with_suffix(".partial"))])
+        disk.with_suffix(".partial").rename(disk)
+        for leftover in (tree, root, flat):
+            leftover.unlink()
+    return disk
+
+
+def kernel() -> tuple[Path, Path]:
+    """The machine base's kernel and initramfs, for images that ship none."""
+    base = debian_base(machine=True)
+    files = CACHE / f"{base.stem}.vmlinuz", CACHE / f"{base.stem}.initrd"
+    if not files[1].exists():
+        with tarfile.open(base) as tar:
+            for member in tar:
+                for prefix, target in zip(("boot/vmlinuz-", "boot/initrd.img-"), files, strict=True):
+                    if member.name.startswith(prefix):
+                        data = tar.extractfile(member)
+                        assert data is not None
+                        target.write_bytes(data.read())
+    return files
+
+
+def signed_programs() -> Path:
+    """Debian's signed shim and GRUB, taken out of their packages; nothing of them is installed."""
+    folder = CACHE / "signed"
+    if not folder.exists():
+        partial = CACHE / "signed.partial"
+        command = ["mmdebstrap", "--quiet", "--variant=extract", "--include=shim-signed,grub-efi-amd64-signed", "bookworm"]
+        subprocess.run([*command, f"{partial}.tar"], check=True, env=_TOOLS)
+        partial.mkdir(exist_ok=True)
+        for name in (_SHIM, _GRUB):
+            _run(["tar", "-x", "-C", str(partial), "-f", f"{partial}.tar", f"./{name}"])
+        Path(f"{partial}.tar").unlink()
+        partial.rename(folder)
+    return folder
 
 
 def assemble(root: Path, signed: Path, target: Path) -> None:
@@ -48,8 +115,8 @@ def _esp(signed: Path, target: Path) -> Path:
     _run(["mkfs.vfat", "-n", "ESP", "-i", "c0ffee00", str(target)])
     _run(["mmd", "-i", str(target), "::EFI", "::EFI/BOOT", "::EFI/debian"])
     places = {
-        signed / "usr/lib/shim/shimx64.efi.signed": "::EFI/BOOT/BOOTX64.EFI",
-        signed / "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed": "::EFI/BOOT/grubx64.efi",
+        signed / _SHIM: "::EFI/BOOT/BOOTX64.EFI",
+        signed / _GRUB: "::EFI/BOOT/grubx64.efi",
         early: "::EFI/debian/grub.cfg",
     }
     for source, place in places.items():
@@ -66,7 +133,18 @@ def _grub_for_bios(disk: Path, core: Path) -> None:
     """
     early = core.with_suffix(".cfg")
     early.write_text(_EARLY)
-    command = ["grub-mkimage", "-O", "i386-pc", "-o", str(core), "-c", str(early), "-p", "/boot/grub", *_MODULES.split()]
+    command = [
+        "grub-mkimage",
+        "-O",
+        "i386-pc",
+        "-o",
+        str(core),
+        "-c",
+        str(early),
+        "-p",
+        "/boot/grub",
+        *_MODULES.split(),
+    ]
     _run(command)
     image = bytearray(core.read_bytes())
     first = _BIOS_AT * MIB // SECTOR

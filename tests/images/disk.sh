@@ -18,4 +18,4 @@ linux /vmlinuz root=LABEL=root ro console=tty0 console=ttyS0,115200
 initrd /initrd.img
 boot
 CFG
-rm -rf "$root"/var/log/* "$root"/boot/*.old "$root"/*.old "$root"/var/lib/dpkg/*-old "$root"/var/lib/initramfs-tools
+rm -rf "$root"/var/log/* "$root"/boot/*.old "$root"/*.old "$root"/var/lib/dpkg/*-old

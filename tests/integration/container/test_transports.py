@@ -10,8 +10,8 @@ from pathlib import Path
 import docker
 import pytest
 
-from certify.errors import CertifyError, EngineUnavailable, ImageNotFound
 from certify.config import Config
+from certify.errors import CertifyError, EngineUnavailable, ImageNotFound
 from certify.hooks import Plugins
 from certify.images.pack import docker_archive
 from certify.images.resolve import Resolver
