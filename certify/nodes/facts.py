@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from certify.nodes.shell import Result
@@ -23,6 +23,7 @@ _SCRIPTS = {
     "mounts": "cat /proc/self/mounts 2>/dev/null",
     "sockets": 'for f in tcp tcp6 udp udp6; do [ -r /proc/net/$f ] && sed "s/^/$f /" /proc/net/$f; done 2>/dev/null',
     "sysctls": "sysctl -a 2>/dev/null",
+    "config_files": "find /etc -xdev -type f -exec sha256sum {} + 2>/dev/null",
     "kernel": "cat /proc/sys/kernel/osrelease 2>/dev/null",
     "boot_id": "cat /proc/sys/kernel/random/boot_id 2>/dev/null",
 }
@@ -74,7 +75,8 @@ class Socket:
 
 @dataclass(frozen=True)
 class Facts:
-    """A node's facts. Maps are by name: package → version, unit → Unit, user → User, sysctl → value."""
+    """A node's facts. Maps are by name: package → version, unit → Unit, user → User, sysctl → value, path below /etc →
+    sha256 of the file."""
 
     os_release: dict[str, str]
     packages: dict[str, str]
@@ -85,6 +87,7 @@ class Facts:
     sysctls: dict[str, str]
     kernel: str
     boot_id: str
+    config_files: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The shape of ``facts.json``."""
@@ -105,6 +108,7 @@ def gather(run_many: Callable[[Sequence[str]], list[Result]]) -> Facts:
         sysctls=parse_sysctls(text["sysctls"]),
         kernel=text["kernel"].strip(),
         boot_id=text["boot_id"].strip(),
+        config_files=parse_digests(text["config_files"]),
     )
 
 
@@ -174,6 +178,12 @@ def parse_sysctls(text: str) -> dict[str, str]:
     """``sysctl -a``."""
     pairs = (line.partition(" = ") for line in text.splitlines())
     return {key: value for key, equals, value in pairs if equals}
+
+
+def parse_digests(text: str) -> dict[str, str]:
+    """``sha256sum``: path → hex digest. Names with a newline or backslash in them come escaped and are left out."""
+    rows = (line.partition("  ") for line in text.splitlines() if not line.startswith("\\"))
+    return {path: digest for digest, gap, path in rows if gap and len(digest) == 64}
 
 
 def _address(digits: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +17,7 @@ from certify.nodes.platform import MachineFacts, NodeSpec, Progress
 from certify_docker.boot_mode import TOOLS, BootPlan, mode_of, plan
 from certify_docker.busybox import archive
 from certify_docker.engine import NODE_LABEL, OWNER_LABEL, RUN_LABEL, connect, translated
+from certify_docker.disk import DISK_CONFIG, import_disk
 from certify_docker.load import ensure_image
 from certify_docker.machine import DockerMachine, remove_container
 
@@ -42,9 +44,11 @@ class DockerPlatform:
             return info
 
     def why_not(self, candidate: Candidate) -> str | None:
-        return None if candidate.kind == "oci" else "the container platform boots OCI images"
+        return None if candidate.kind in ("oci", "disk") else f"the container platform boots no {candidate.kind} images"
 
     def offers(self, candidate: Candidate) -> frozenset[str]:
+        if candidate.kind == "disk":
+            candidate = replace(candidate, config=DISK_CONFIG)
         offers = {"reboot"} if self._settings.mode != "idle" else set()
         if mode_of(candidate, self._settings) == "init":
             offers.add("systemd")
@@ -60,14 +64,21 @@ class DockerPlatform:
 
     def prepare(self, source: ImageSource, run_id: str, progress: Progress) -> None:
         progress("preparing image")
-        with self._lock:  # several nodes of one candidate load it once
-            require_platform(source.candidate, go_architecture(self._engine["Architecture"]))
-            ensure_image(self._client, source, progress)
+        self._bootable(source, progress)
         self._network(run_id)
 
+    def _bootable(self, source: ImageSource, progress: Progress) -> Candidate:
+        """The candidate as the engine can start it, loaded. A disk's root filesystem is imported; its identity stays."""
+        with self._lock:  # several nodes of one candidate load it once
+            require_platform(source.candidate, go_architecture(self._engine["Architecture"]))
+            if source.candidate.kind == "disk":
+                return import_disk(self._client, source, progress)
+            ensure_image(self._client, source, progress)
+            return source.candidate
+
     def boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> DockerMachine:
-        candidate = source.candidate
         self.prepare(source, spec.run_id, progress)
+        candidate = self._bootable(source, progress)
         boot_plan = plan(candidate, self._settings, cgroup_version=str(self._engine.get("CgroupVersion", "1")))
         progress(f"booting ({boot_plan.mode})")
         container, lent_shell = self._create(candidate, boot_plan, spec)

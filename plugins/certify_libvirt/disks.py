@@ -20,6 +20,10 @@ from certify_libvirt.seed import write_seed
 from certify_libvirt.snapshot import Snapshot
 
 
+#: A node's disk is larger than the image by this, unless vm.disk says how large: real disks are, and roots must grow.
+_ROOM = 1024**3
+
+
 class NodeDisks(Protocol):
     """Makes the disks of nodes where the hypervisor can open them."""
 
@@ -31,8 +35,8 @@ class NodeDisks(Protocol):
         """Kernel and initrd to boot the candidate with from outside; two empty strings when its disk boots by itself."""
         ...
 
-    def firmware(self, source: ImageSource) -> str:
-        """The firmware the disk is made for."""
+    def firmware(self, source: ImageSource) -> list[str]:
+        """The firmware the disk is made for, at least one; the first is booted."""
         ...
 
     def user_data(self) -> bytes:
@@ -93,9 +97,8 @@ class LocalDisks:
             )
         return base.kernel, base.initrd
 
-    def firmware(self, source: ImageSource) -> str:
-        found = boots_with(self._base(source))
-        return "bios" if "bios" in found else "uefi"
+    def firmware(self, source: ImageSource) -> list[str]:
+        return list(boots_with(self._base(source))) or ["bios"]
 
     def user_data(self) -> bytes:
         if self._settings.user_data is None:
@@ -111,7 +114,8 @@ class LocalDisks:
         base = self._base(source)
         disks = self._store.folder("nodes") / folder.name
         disks.mkdir(mode=0o700)
-        size = max(size_bytes(self._settings.disk) if self._settings.disk else 0, -(-base.virtual_size // 512) * 512)
+        wanted = size_bytes(self._settings.disk) if self._settings.disk else base.virtual_size + _ROOM
+        size = -(-max(wanted, base.virtual_size) // 512) * 512
         _overlay(base.path, base.format, disks / "disk", size)
         if self._settings.data_disk:
             qemu_img("create", "-q", "-f", "qcow2", str(disks / "data"), str(size_bytes(self._settings.data_disk)))

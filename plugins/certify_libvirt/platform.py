@@ -52,6 +52,7 @@ class LibvirtPlatform:
         self._busy = threading.Semaphore(max(1, available_cpus() // settings.cpus))
         self._checked: dict[str, Snapshot] = {}
         self._uses: list[Any] = []
+        self._declared: list[str] = []
 
     # -- what it can -----------------------------------------------------------------------------------------------
 
@@ -235,7 +236,9 @@ class LibvirtPlatform:
     def _profile(self, source: ImageSource, firmware: str) -> Profile:
         settings = self._settings
         boot = self._disks.kernel(source)
-        chosen = firmware if firmware != "auto" else "bios" if boot[0] else self._disks.firmware(source)
+        found = ["bios"] if boot[0] else self._disks.firmware(source)
+        self._declared = [name for f in settings.firmware for name in (found if f == "auto" else [f])]
+        chosen = firmware if firmware != "auto" else found[0]
         if chosen in FIRMWARE_FILES and self._hypervisor.embedded and not Path(FIRMWARE_FILES[chosen][0]).exists():
             raise EngineUnavailable(f"{FIRMWARE_FILES[chosen][0]} is missing", "apt-get install ovmf")
         return Profile(
@@ -267,6 +270,8 @@ class LibvirtPlatform:
             "qemu": self._hypervisor.qemu_version,
             "libvirt": self._hypervisor.libvirt_version,
             "firmware": profile.firmware,
+            "firmware_declared": self._declared,
+            "patience": self._acceleration.patience,
             "machine": f"q35, {profile.cpus} cpus, {self._settings.memory}, {profile.nics} nics ({profile.network})",
         }
         name = f"certify-{re.sub(r'[^a-zA-Z0-9-]', '-', spec.node_id)[:40]}-{folder.name}"

@@ -18,6 +18,7 @@ from typing import Any
 
 from certify.errors import CertifyError, GuestFailed, NodeLost
 from certify.evidence.run import FAILED, NO_VERDICT, PASSED
+from certify.nodes.facts import Facts
 from certify.nodes.node import Node, ShellSettings
 from certify.nodes.platform import FROM_CACHE, NodeSpec, Platform
 from pytest_certify.targets import PlannedTarget
@@ -64,6 +65,7 @@ class NodePool:
         self._platforms: dict[int, Platform] = {}
         self._counter = itertools.count(1)
         self._cold: dict[str, Future[ColdBoot]] = {}
+        self.facts: dict[str, Facts] = {}
         self.retired: list[Booting] = []
         self.kept: list[Booting] = []
         self.left: list[str] = []
@@ -172,7 +174,7 @@ class NodePool:
         booting.ready_after = time.monotonic() - booting.started
         node = Node(machine, booting.target.candidate, booting.spec, self._settings)
         if self._is_shared(booting):
-            self._executor.submit(_gather_facts, node)
+            self._executor.submit(self._gather_facts, booting.target.id, node)
         return node
 
     def _boot_cold(self, target: PlannedTarget) -> ColdBoot:
@@ -187,6 +189,11 @@ class NodePool:
             return ColdBoot(target.id, NO_VERDICT, error.message)
         self._tidy(machine.remove)
         return ColdBoot(target.id, PASSED, seconds=round(time.monotonic() - started, 3))
+
+    def _gather_facts(self, target: str, node: Node) -> None:
+        """Gather facts beside the first checks: evidence wants them anyway, and as they were before any check."""
+        with suppress(CertifyError):  # raised again for whoever asks for them
+            self.facts.setdefault(target, node.facts)
 
     def _is_shared(self, booting: Booting) -> bool:
         return self._nodes.get(("run", booting.target.id)) is booting
@@ -221,9 +228,3 @@ class NodePool:
                 self.kept.append(booting)
             else:
                 self._tidy(node.remove)
-
-
-def _gather_facts(node: Node) -> None:
-    """Gather facts beside the first checks: evidence wants them anyway, and as they were before any check."""
-    with suppress(CertifyError):  # raised again for whoever asks for them
-        node.facts  # noqa: B018

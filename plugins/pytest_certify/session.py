@@ -8,12 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from certify.errors import CertifyError, ImageError, UsageError
 from certify.evidence.bundle import Bundle
+from certify.nodes.facts import Facts
 from certify.nodes.node import Node
-from pytest_certify import collection, outcomes, terminal
+from certify.nodes.parity import PARITY_SCHEMA, compare, report
+from pytest_certify import collection, outcomes, suites, terminal
 from pytest_certify.allure_link import attach_failure
 from pytest_certify.context import Context, prepare
 from pytest_certify.node_evidence import keep_node_evidence
@@ -133,6 +136,15 @@ class CertifySession:
         key = ("second", f"{self._item.nodeid} {sorted(how.items())}")
         self._others.append(key)
         return self._wait(key, target, beside=self._key(self._item, target), **how)
+
+    def first_target_of(self, target: PlannedTarget) -> PlannedTarget:
+        """The target of the same candidate that this run names first."""
+        return next(t for t in self.context.targets if t.candidate.digest == target.candidate.digest)
+
+    def facts_of(self, target: PlannedTarget) -> Facts:
+        """Facts of a target's shared node, gathered before any check; also after that node has gone. Raises NoVerdict."""
+        known = self.context.pool.facts.get(target.id)
+        return known or self._wait(("run", target.id), target).facts
 
     def _begin_check(self, item: pytest.Item, node: Node) -> None:
         if node.check != item.nodeid:
@@ -259,7 +271,25 @@ class CertifySession:
                 output["certify"] = told
             elif self.recorder and not self._config.option.collectonly:
                 self.recorder.told(**told)
+                self._write_parity()
                 self._guarded(lambda: self._finish(session))
+
+    def _write_parity(self) -> None:
+        """``parity.json``: every candidate's platforms, each compared with its first."""
+        assert self.recorder is not None
+        [suite] = suites.find(["parity"], Path())
+        allowed = suites.settings(suite, self.context.config.settings.get("parity", {}))["allowed"]
+        facts, compared = self.context.pool.facts, []
+        for target in self.context.targets:
+            first = self.first_target_of(target)
+            if first.id != target.id and first.id in facts and target.id in facts:
+                found = compare(facts[first.id], facts[target.id], allowed)
+                compared.append(report((first.id, target.id), found))
+                unlisted = sum(not difference.allowed for difference in found)
+                self.recorder.notes.append(f"parity     {first.id} | {target.id}: {len(found)} differences, {unlisted} not allowed")
+        if compared:
+            document = {"schema": PARITY_SCHEMA, "allowed": list(allowed), "compared": compared}
+            Bundle(self.context.directory).write("parity.json", msgspec.json.format(msgspec.json.encode(document)))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -3,4 +3,4 @@
 set -eu
 mkdir -p "$1/etc/initramfs-tools/conf.d"
 printf 'COMPRESS=zstd\nMODULES=most\n' >"$1/etc/initramfs-tools/conf.d/machine"
-printf 'virtio_pci\nvirtio_blk\nvirtio_net\nvirtio_console\nautofs4\n' >"$1/etc/initramfs-tools/modules"
+printf 'virtio_pci\nvirtio_blk\nvirtio_net\nvirtio_console\nautofs4\nbinfmt_misc\n' >"$1/etc/initramfs-tools/modules"

@@ -1,0 +1,20 @@
+"""The serial console: the only thing an operator sees of a machine that does not come up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from certify.nodes.console import faults
+from certify.nodes.node import Node
+
+
+def test_console_is_on_serial(node: Node) -> None:
+    """Clouds and BMCs show the serial line, not the screen."""
+    consoles = [line.split()[0] for line in node.run_many(["cat /proc/consoles"])[0].lines]
+    assert any(name.startswith(("ttyS", "ttyAMA", "hvc")) for name in consoles), consoles
+    assert b"Linux version " in node.console()
+
+
+def test_console_says_nothing_bad(node: Node, settings: dict[str, Any]) -> None:
+    """Oopses, failed mounts and hanging tasks are said once, at boot, and scroll away."""
+    assert [f"{fault.means}: {fault.line}" for fault in faults(node.console(), settings["console_allowed"])] == []
