@@ -16,7 +16,7 @@
     │   ├── BootFailed                never became a node that answers
     │   ├── NodeLost                  was a node, answers no more
     │   └── ShellUnavailable          no command channel
-    ├── GuestFailed                   the candidate itself is at fault: panic, boot loop, no way back from a reboot (a failed check)
+    ├── GuestFailed                   the candidate is at fault: panic, boot loop, no way back (a failed check)
     ├── CommandTimeout                the check's command took too long (a failed check, the node lives)
     ├── OutputLimit                   the check's command printed more than the cap (a failed check)
     ├── StrictMismatch                strict mode: the shell and a separate process disagree

@@ -51,7 +51,9 @@ class Hooks:
         """What works on this machine, what does not, and the command that fixes it."""
 
     @hookspec
-    def certify_gc(self, is_alive: Callable[[str], bool], dry_run: bool) -> Iterable[str]:  # type: ignore[empty-body]
+    def certify_gc(  # type: ignore[empty-body]
+        self, config: Config, is_alive: Callable[[str], bool], dry_run: bool
+    ) -> Iterable[str]:
         """Remove what runs that are not ``is_alive(run_id)`` left behind. Returns a line for each thing removed."""
 
 
@@ -81,5 +83,5 @@ class Plugins:
     def doctor(self, config: Config) -> list[Finding]:
         return cast("list[Finding]", self._all("certify_doctor", config=config))
 
-    def gc(self, is_alive: Callable[[str], bool], dry_run: bool) -> list[str]:
-        return cast("list[str]", self._all("certify_gc", is_alive=is_alive, dry_run=dry_run))
+    def gc(self, config: Config, is_alive: Callable[[str], bool], dry_run: bool) -> list[str]:
+        return cast("list[str]", self._all("certify_gc", config=config, is_alive=is_alive, dry_run=dry_run))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from certify.cli.context import Settings, as_json, open_image, pass_settings, print_json
+
+if TYPE_CHECKING:
+    from certify.images.candidate import Candidate
 
 
 @click.command()
@@ -18,9 +22,13 @@ def inspect(reference: str, as_json: bool) -> None:
     \b
     Example: certify inspect docker-daemon:app:1.2
     """
-    candidate = open_image(reference).candidate
+    source = open_image(reference)
+    candidate, more = source.candidate, source.describe()
     if as_json:
-        print_json(candidate.to_json())
+        print_json({**candidate.to_json(), **({"disk": more} if more else {})})
+        return
+    if more:
+        _print_rows(_disk_rows(candidate, more))
         return
     config = candidate.config
     rows = {
@@ -36,9 +44,7 @@ def inspect(reference: str, as_json: bool) -> None:
         "as user": config.user or "root",
         "ports": ", ".join(config.ports),
     }
-    for name, value in rows.items():
-        if value:
-            click.echo(f"{name:<10} {_printable(value)}")
+    _print_rows(list(rows.items()))
 
 
 @click.command()
@@ -57,6 +63,35 @@ def bless(settings: Settings, run: Path) -> None:
     directory = run if run.exists() else Path(config.evidence) / run
     for path in sign_run(Bundle(directory.resolve()), config, only_passing=True):
         click.echo(f"signed {path}")
+
+
+def _disk_rows(candidate: Candidate, disk: dict[str, Any]) -> list[tuple[str, str]]:
+    packed = f", packed with {disk['packing']}" if disk["packing"] else ""
+    sizes = f"{_mb(disk['virtualSize'])} virtual, {_mb(disk['realSize'])} stored, {_mb(candidate.size)} given"
+    partitions = [
+        (f"  {p['number']}", f"{_mb(p['size']):>11}  {p['filesystem'] or '-':<8}  {p['type']} {p['name']}".rstrip())
+        for p in disk["partitions"]
+    ]
+    return [
+        ("reference", str(candidate.reference)),
+        ("digest", candidate.digest),
+        ("kind", f"disk ({disk['format']}{packed})"),
+        ("size", sizes),
+        ("table", disk["partitionTable"]),
+        *partitions,
+        ("firmware", ", ".join(disk["firmware"]) or "none: it does not look bootable"),
+        ("system", disk["osRelease"].get("PRETTY_NAME", "unknown")),
+    ]
+
+
+def _mb(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+def _print_rows(rows: list[tuple[str, str]]) -> None:
+    for name, value in rows:
+        if value:
+            click.echo(f"{name:<10} {_printable(value)}")
 
 
 def _printable(text: str) -> str:

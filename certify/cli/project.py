@@ -24,6 +24,12 @@ platforms:
     # memory: 1GiB            # per node
     # network: internal       # none, internal (no way out) or bridge
     # boot_timeout: 90s
+  vm:
+    driver: libvirt
+    # uri: embed              # no daemon; or qemu:///system, qemu+ssh://user@host/system
+    # memory: 1GiB
+    # firmware: [auto]        # bios, uefi, uefi-secure; the vm suite boots every one that is named
+    # kernel: ./vmlinuz       # for images that ship no kernel, with initrd:
 
 # Per suite: allow-lists and thresholds (see docs/suites.md).
 settings: {{}}
@@ -112,8 +118,9 @@ def doctor(settings: Settings, as_json: bool) -> None:
 @click.command()
 @click.option("--dry-run", is_flag=True, help="only say what would be removed")
 @as_json
-def gc(dry_run: bool, as_json: bool) -> None:
-    """Remove what killed runs left behind: containers, networks, volumes, temporary files.
+@pass_settings
+def gc(settings: Settings, dry_run: bool, as_json: bool) -> None:
+    """Remove what killed runs left behind: containers, virtual machines, networks, volumes, temporary files.
 
     \b
     Example: certify gc --dry-run
@@ -121,7 +128,7 @@ def gc(dry_run: bool, as_json: bool) -> None:
     from certify.hooks import Plugins
     from certify.nodes.owner import is_alive
 
-    removed = Plugins().gc(is_alive, dry_run)
+    removed = Plugins().gc(settings.load(), is_alive, dry_run)
     if as_json:
         print_json({"removed": removed, "dryRun": dry_run})
         return

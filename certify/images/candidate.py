@@ -57,9 +57,9 @@ class Candidate:
     Attributes:
         reference: what the user typed, canonical.
         digest: its identity, ``sha256:<hex>``: the manifest's where there is one, else the config's.
-        kind: ``oci`` (``disk`` comes with the VM platform).
+        kind: ``oci`` or ``disk``.
         size: bytes, as stored by its source.
-        config_digest: digest of the config bytes, which the docker engine calls the image ID.
+        config_digest: digest of the config bytes, which the docker engine calls the image ID; a disk's own digest.
         index_digest: the multi-arch index it was picked from, if any.
     """
 
@@ -125,6 +125,10 @@ class ImageSource(Protocol):
     def blob(self, layer: Layer) -> Iterator[bytes]:
         """The layer's bytes in pieces."""
         ...
+
+    def describe(self) -> dict[str, Any]:
+        """What ``certify inspect`` says beyond the candidate; of a disk, what is on it. Raises ImageInvalid."""
+        return {}
 
 
 class Transport(Protocol):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -146,14 +145,15 @@ class RootFilesystem:
             self.entries[name] = Entry(info, original.layer, original.member)
 
     def _check_parents(self) -> None:
+        what = self._source.candidate.reference
         for name, entry in self.entries.items():
             parent = self.entries.get(str(PurePosixPath(name).parent))
             if parent is not None and not parent.info.isdir():
                 raise ImageInvalid(
-                    f"{self._source.candidate.reference}: {name!r} lies below something that is no directory", "do not use this image"
+                    f"{what}: {name!r} lies below something that is no directory", "do not use this image"
                 )
             if entry.info.islnk() and entry.info.linkname not in self.entries:
-                raise ImageInvalid(f"{self._source.candidate.reference}: the hard link {name!r} leads nowhere", "rebuild the image")
+                raise ImageInvalid(f"{what}: the hard link {name!r} leads nowhere", "rebuild the image")
 
 
 def _normal(name: str, what: str) -> str:
@@ -171,5 +171,3 @@ def _open(file: BinaryIO, what: str) -> tarfile.TarFile:
         return tarfile.open(fileobj=file, mode="r:*")
     except (tarfile.TarError, EOFError, OSError) as error:
         raise ImageInvalid(f"{what}: no tar archive certify can read ({error})", "use plain or gzip layers") from None
-
-

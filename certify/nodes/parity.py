@@ -6,7 +6,7 @@ Compares facts by name. What platforms cannot have in common (a container has no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -44,7 +44,9 @@ def compare(left: Facts, right: Facts, allow: Iterable[str] = ()) -> list[Differ
 
 def report(names: tuple[str, str], differences: Iterable[Difference]) -> dict[str, Any]:
     """The shape of ``parity.json``: one comparison, ``names`` being the two targets."""
-    rows = [{"kind": d.kind, "name": d.name, "left": d.left, "right": d.right, "allowed": d.allowed} for d in differences]
+    rows = [
+        {"kind": d.kind, "name": d.name, "left": d.left, "right": d.right, "allowed": d.allowed} for d in differences
+    ]
     return {"left": names[0], "right": names[1], "differences": rows}
 
 
@@ -57,7 +59,7 @@ def _sockets(facts: Facts) -> dict[str, str]:
     return {f"{s.protocol}/{s.address}/{s.port}": "listening" for s in facts.sockets}
 
 
-_VIEWS = {
+_VIEWS: dict[str, Callable[[Facts], dict[str, str]]] = {
     "os": lambda f: f.os_release,
     "packages": lambda f: f.packages,
     "config_files": lambda f: f.config_files,

@@ -101,7 +101,7 @@ def root_partition(source: DiskSource) -> Partition:
         _, partitions = _partitions(disk, source.virtual_size)
     for partition in _ext4_first(partitions):
         with volume(source, partition) as found:
-            names = {bytes(entry.name) for entry, _ in found.root.opendir()}
+            names = {entry_name(entry) for entry, _ in found.root.opendir()}
         if {b"etc", b"usr"} <= names:
             return partition
     kinds = ", ".join(p.filesystem or "unknown" for p in partitions) or "nothing"
@@ -127,6 +127,11 @@ def volume(source: DiskSource, partition: Partition) -> Iterator[Any]:
                 f"{where}: its filesystem is damaged ({type(error).__name__}: {error})"[:300],
                 "run e2fsck on the original",
             ) from None
+
+
+def entry_name(entry: Any) -> bytes:
+    """A directory entry's name; what lies behind its length is left from older entries."""
+    return bytes(entry.name)[: entry.name_len]
 
 
 def read_file(source: DiskSource, partition: Partition, path: str, cap: int = 65536) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from certify_disk.contents import root_partition, volume
+from certify_disk.contents import entry_name, root_partition, volume
 from certify_disk.transport import DiskSource
 
 _KINDS = {
@@ -33,7 +33,7 @@ def export_root(source: DiskSource, target: Path) -> None:
 
 def _walk(found: Any, directory: Any, below: str) -> Iterator[tuple[str, int, Any]]:
     for entry, _ in directory.opendir():
-        name = bytes(entry.name)
+        name = entry_name(entry)
         if name in (b".", b"..") or (not below and name in _LEFT_OUT):
             continue
         path = f"{below}{name.decode('utf-8', 'surrogateescape')}"

@@ -189,7 +189,9 @@ def _check(path: Path, name: str) -> None:
 def qemu_img(*arguments: str, fine: tuple[int, ...] = (0,)) -> bytes:
     """Run qemu-img, its format named by the caller. Raises ImageInvalid with its last word."""
     try:
-        done = subprocess.run(["qemu-img", *arguments], capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"})
+        done = subprocess.run(
+            ["qemu-img", *arguments], capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        )
     except FileNotFoundError:
         raise EngineUnavailable("qemu-img is not installed", "apt-get install qemu-utils") from None
     if done.returncode not in fine:

@@ -58,7 +58,7 @@ def _make(source: ImageSource, folder: Path) -> None:
 
 def _boot_files(root: RootFilesystem, folder: Path) -> tuple[str, str]:
     """Copy the newest kernel and its initrd out. Returns their names in ``folder``, empty for what is not there."""
-    found = sorted(match for name in root.entries if (match := _KERNEL.fullmatch(name)))
+    found = sorted((m for name in root.entries if (m := _KERNEL.fullmatch(name))), key=lambda m: m[0])
     if not found:
         return "", ""
     version = found[-1][2]

@@ -23,6 +23,7 @@ class DiskSource(ImageSource):
         self.path = frozen.path
         self.format = str(frozen.info["format"])
         self.virtual_size = int(frozen.info["virtual_size"])
+        self.given, self.packing = str(frozen.info["given"]), str(frozen.info["packing"])
 
     def config_bytes(self) -> bytes:
         return b""
@@ -32,6 +33,21 @@ class DiskSource(ImageSource):
 
     def blob(self, layer: Layer) -> Iterator[bytes]:
         raise ImageInvalid(f"{self.candidate.reference}: a disk has no layer {layer.digest}")
+
+    def describe(self) -> dict[str, Any]:
+        from certify_disk.contents import examine
+
+        found = examine(self)
+        return {
+            "format": self.given,
+            "packing": self.packing or None,
+            "virtualSize": self.virtual_size,
+            "realSize": self.path.stat().st_blocks * 512,
+            "partitionTable": found.table,
+            "partitions": [asdict(partition) for partition in found.partitions],
+            "firmware": list(found.firmware),
+            "osRelease": found.os_release,
+        }
 
 
 class DiskTransport:

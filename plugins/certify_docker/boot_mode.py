@@ -54,9 +54,10 @@ def plan(candidate: Candidate, settings: ContainerPlatform, *, cgroup_version: s
         "log_config": {"Type": "json-file", "Config": {"max-size": "8m", "max-file": "2"}},
     }
     if mode == "init":
-        return BootPlan(
-            mode, {"environment": ["container=docker"], "tty": True}, {**host, **_init_host(cgroup_version)}
-        )
+        create: dict[str, Any] = {"environment": ["container=docker"], "tty": True}
+        if candidate.config.stop_signal:
+            create["stop_signal"] = candidate.config.stop_signal
+        return BootPlan(mode, create, {**host, **_init_host(cgroup_version)})
     host["security_opt"] = ["no-new-privileges:true"]
     if mode == "idle":
         return BootPlan(mode, {"entrypoint": [f"{TOOLS}/busybox", "tail", "-f", "/dev/null"], "command": []}, host)

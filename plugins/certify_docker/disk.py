@@ -31,7 +31,7 @@ def import_disk(client: Any, source: ImageSource, progress: Progress) -> Candida
         progress("importing its root filesystem")
         with tempfile.NamedTemporaryFile(prefix="certify-root-", suffix=".tar") as file:
             export_root(source, Path(file.name))
-            changes = ['ENTRYPOINT ["/sbin/init"]', "STOPSIGNAL SIGRTMIN+3"]
+            changes = ['ENTRYPOINT ["/sbin/init"]']
             with translated():
                 client.api.import_image_from_file(file.name, repository=_REPOSITORY, tag=tag, changes=changes)
         found = _imported(client, tag) or ""

@@ -16,8 +16,8 @@ from certify.nodes.owner import this_process
 from certify.nodes.platform import MachineFacts, NodeSpec, Progress
 from certify_docker.boot_mode import TOOLS, BootPlan, mode_of, plan
 from certify_docker.busybox import archive
-from certify_docker.engine import NODE_LABEL, OWNER_LABEL, RUN_LABEL, connect, translated
 from certify_docker.disk import DISK_CONFIG, import_disk
+from certify_docker.engine import NODE_LABEL, OWNER_LABEL, RUN_LABEL, connect, translated
 from certify_docker.load import ensure_image
 from certify_docker.machine import DockerMachine, remove_container
 

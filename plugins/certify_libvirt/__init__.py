@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from certify.hooks import hookimpl
+from certify.hooks import Finding, hookimpl
 
 # Read once, when libvirt's library is loaded: it would write its errors to our standard error, beside raising them.
 os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
@@ -23,3 +23,19 @@ def certify_platforms(config: Config) -> Iterable[Platform]:
     except ImportError:  # the extra is not installed; `certify doctor` says how
         return []
     return [LibvirtPlatform(config.platforms.vm, config.images)]
+
+
+@hookimpl
+def certify_doctor(config: Config) -> Iterable[Finding]:
+    from certify_libvirt.doctor import examine
+
+    return examine(config)
+
+
+@hookimpl
+def certify_gc(config: Config, is_alive: Callable[[str], bool], dry_run: bool) -> Iterable[str]:
+    try:
+        from certify_libvirt.cleanup import collect
+    except ImportError:
+        return []
+    return collect(config, is_alive, dry_run)

@@ -51,7 +51,11 @@ def prove(store: Store, wanted: str, qemu_version: str) -> Acceleration:
     Raises EngineUnavailable when what is wanted does not work.
     """
     note = store.folder("acceleration") / f"{wanted}.json"
-    key = f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {qemu_version} {os.access('/dev/kvm', os.R_OK | os.W_OK)}"
+    boot_id, usable = (
+        Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        os.access("/dev/kvm", os.R_OK | os.W_OK),
+    )
+    key = f"{boot_id} {qemu_version} {usable}"
     with locked(note.with_suffix(".lock")):
         known = msgspec.json.decode(note.read_bytes(), type=dict[str, Acceleration]) if note.exists() else {}
         if key not in known:

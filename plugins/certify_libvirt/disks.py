@@ -19,7 +19,6 @@ from certify_libvirt.domain import FIRMWARE_FILES, Files, Profile
 from certify_libvirt.seed import write_seed
 from certify_libvirt.snapshot import Snapshot
 
-
 #: A node's disk is larger than the image by this, unless vm.disk says how large: real disks are, and roots must grow.
 _ROOM = 1024**3
 
@@ -65,9 +64,10 @@ class LocalDisks:
         self._bases: dict[str, Any] = {}
 
     def base(self, source: ImageSource, progress: Progress) -> None:
-        self._base(source, progress)
+        self.disk(source, progress)
 
-    def _base(self, source: ImageSource, progress: Progress = lambda _: None) -> Any:
+    def disk(self, source: ImageSource, progress: Progress = lambda _: None) -> Any:
+        """The candidate's disk on this machine: ``path``, ``format``, ``virtual_size``."""
         if isinstance(source, DiskSource):
             return source
         digest = source.candidate.digest
@@ -87,7 +87,7 @@ class LocalDisks:
             return str(Path(settings.kernel).absolute()), str(
                 Path(settings.initrd).absolute()
             ) if settings.initrd else ""
-        base = self._base(source)
+        base = self.disk(source)
         if isinstance(source, DiskSource):
             return "", ""
         if not base.kernel:
@@ -98,7 +98,7 @@ class LocalDisks:
         return base.kernel, base.initrd
 
     def firmware(self, source: ImageSource) -> list[str]:
-        return list(boots_with(self._base(source))) or ["bios"]
+        return list(boots_with(self.disk(source))) or ["bios"]
 
     def user_data(self) -> bytes:
         if self._settings.user_data is None:
@@ -111,19 +111,17 @@ class LocalDisks:
             ) from None
 
     def make(self, source: ImageSource, folder: Path, profile: Profile, spec: NodeSpec) -> Files:
-        base = self._base(source)
+        base = self.disk(source)
         disks = self._store.folder("nodes") / folder.name
         disks.mkdir(mode=0o700)
-        wanted = size_bytes(self._settings.disk) if self._settings.disk else base.virtual_size + _ROOM
-        size = -(-max(wanted, base.virtual_size) // 512) * 512
-        _overlay(base.path, base.format, disks / "disk", size)
+        _overlay(base.path, base.format, disks / "disk", node_disk_size(base.virtual_size, self._settings))
         if self._settings.data_disk:
             qemu_img("create", "-q", "-f", "qcow2", str(disks / "data"), str(size_bytes(self._settings.data_disk)))
         if not profile.kernel or self._settings.user_data:
             write_seed(
                 disks / "seed",
                 instance=f"certify-{secrets.token_hex(6)}",
-                hostname=_hostname(spec),
+                hostname=hostname_of(spec),
                 user_data=self.user_data(),
             )
         if profile.firmware in FIRMWARE_FILES:
@@ -157,5 +155,17 @@ def _files(disks: Path, folder: Path) -> Files:
     )
 
 
-def _hostname(spec: NodeSpec) -> str:
+def node_disk_size(image: int, settings: VmPlatform) -> int:
+    """Bytes of a node's disk: as configured, never smaller than the image."""
+    wanted = size_bytes(settings.disk) if settings.disk else image + _ROOM
+    return -(-max(wanted, image) // 512) * 512
+
+
+def wants_seed(profile: Profile, settings: VmPlatform) -> bool:
+    """Whether a node gets a NoCloud seed: machines do; a container image only when user-data is configured for it."""
+    return not profile.kernel or settings.user_data is not None
+
+
+def hostname_of(spec: NodeSpec) -> str:
+    """A host name that says which node it is."""
     return "".join(c if c.isalnum() else "-" for c in spec.node_id.lower())[-40:].strip("-") or "certify"

@@ -36,7 +36,8 @@ from certify_libvirt.serial import SerialConsole
 
 _POLL = 0.05
 _WAKE_AGAIN = 1.5
-_WAKES = 12
+_WAKE_UNTOLD = 5.0
+_BURST = 2.0  # a kernel asks for its reset in several ways at once
 _LOOP = 3  # as many resets before it is ready are a loop
 _OTHER_WAYS_AFTER = 10.0
 
@@ -76,6 +77,7 @@ class LibvirtMachine:
         self._lock = threading.Lock()
         self._reset = threading.Condition()
         self._reset_event: int | None = None
+        self._last_reset = 0.0
         self.resets = self._resets_before = 0
 
     # -- the domain ------------------------------------------------------------------------------------------------
@@ -111,7 +113,9 @@ class LibvirtMachine:
         if self.files.sockets:
             return connect_socket(f"{self.files.sockets}/{port}")
         if port in ("console", "debug"):
-            return open_stream(self._hypervisor.connection, lambda stream: self._domain.openConsole(f"ua-{port}", stream, 0))
+            return open_stream(
+                self._hypervisor.connection, lambda stream: self._domain.openConsole(f"ua-{port}", stream, 0)
+            )
         return open_stream(self._hypervisor.connection, lambda stream: self._domain.openChannel(port, stream, 0))
 
     # -- booting ---------------------------------------------------------------------------------------------------
@@ -126,8 +130,9 @@ class LibvirtMachine:
             self._slots.wait_first(deadline, helper.alive)
         except ShellUnavailable:
             self._raise_fatal()
+            waited, words = f"{self._settings.boot_seconds:.0f} s", self.serial.last_words()
             raise BootFailed(
-                f"no shell after {self._settings.boot_seconds:.0f} s (tried {helper.tried}); last words: {self.serial.last_words()}",
+                f"no shell after {waited} (tried {helper.tried}); last words: {words}",
                 "the image must know systemd credentials, cloud-init or the guest agent, or vm.login must name an account",
             ) from None
         finally:
@@ -224,9 +229,12 @@ class LibvirtMachine:
 
     def _was_reset(self, *_: Any) -> None:
         with self._reset:
-            self.resets += 1
-            self.serial.begin_boot()
-            self._reset.notify_all()
+            now = time.monotonic()
+            if now - self._last_reset > _BURST:
+                self.resets += 1
+                self.serial.begin_boot()
+                self._reset.notify_all()
+            self._last_reset = now
 
     def _come_back(self) -> None:
         assert self._slots is not None
@@ -329,14 +337,17 @@ class LibvirtMachine:
 
 
 class _Knocker:
-    """Tries the ways into a booting guest, each when its time has come, while somebody waits for the first answer."""
+    """Tries the ways into a booting guest, each when its time has come, while somebody waits for the first answer.
+
+    Plugging a port in too early does no harm, so it is done again and again: soon after the guest has said that it is
+    worth it, and now and then when it has not (what is written to a terminal can be lost).
+    """
 
     def __init__(self, machine: LibvirtMachine, deadline: float) -> None:
         self._machine = machine
         self._deadline = deadline
-        self._started = time.monotonic()
-        self._wakes: list[str] = []
-        self._woke = 0.0
+        self._started = self._woke = time.monotonic()
+        self._wakes = 0
         self._others = False
         self.tried = "cloud-init" if machine.files.seed else "nothing"
         if machine.profile.kernel:
@@ -346,28 +357,34 @@ class _Knocker:
         """Called about four times a second while nothing answers. Raises GuestFailed when waiting is useless."""
         self._machine.alive()
         now = time.monotonic()
-        if self._machine.serial.says(MARKER):
-            if now - self._woke > _WAKE_AGAIN and len(self._wakes) < _WAKES:
-                self._woke = now
-                self._wakes.append(f"{WAKE}.{len(self._wakes)}")
-                self.tried = "systemd credentials"
-                self._machine.plug(self._wakes[-1])
-        elif not self._others and now - self._started > _OTHER_WAYS_AFTER:
+        told = self._machine.serial.says(MARKER)
+        first = not self._wakes
+        if (told and first) or now - self._woke > (_WAKE_AGAIN if told else _WAKE_UNTOLD):
+            self._woke = now
+            self._wake()
+        if not told and not self._others and now - self._started > _OTHER_WAYS_AFTER:
             self._others = True
             threading.Thread(target=self._other_ways, name="certify-access", daemon=True).start()
 
     def unplug(self) -> None:
         """Leave the machine as it was defined."""
-        for port in self._wakes:
+        if self._wakes:
             with suppress(ShellUnavailable):  # a machine that is gone has no ports
-                self._machine.unplug(port)
+                self._machine.unplug(f"{WAKE}.{self._wakes}")
+
+    def _wake(self) -> None:
+        self.unplug()
+        self._wakes += 1
+        self.tried = "systemd credentials"
+        with suppress(ShellUnavailable):  # the next one may go in
+            self._machine.plug(f"{WAKE}.{self._wakes}")
 
     def _by_debug_shell(self) -> None:
         if self._machine.debug.talk(typed_script(), self._deadline):
             self.tried = "systemd's debug shell"
 
     def _other_ways(self) -> None:
-        """The guest agent as soon as it answers, else a login on the console."""
+        """A login on the console when an account is configured, else the guest agent as soon as it answers."""
         if self._machine.has_login:
             self.tried += ", login"
             if self._machine.by_login(self._deadline):

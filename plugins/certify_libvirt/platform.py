@@ -326,7 +326,9 @@ def _settle(machine: LibvirtMachine, spec: NodeSpec) -> None:
         shell.close()
     stood = result.lines[0] if result.lines else ""
     if not stood.isdigit():
-        raise BootFailed(f"its clock cannot be set: {result.stderr[:200].decode('utf-8', 'replace')}", "platforms.vm.forks: false")
+        raise BootFailed(
+            f"its clock cannot be set: {result.stderr[:200].decode('utf-8', 'replace')}", "platforms.vm.forks: false"
+        )
     machine.facts.details[CLOCK_JUMP] = int(now) - int(stood)
 
 

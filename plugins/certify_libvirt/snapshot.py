@@ -29,6 +29,7 @@ from certify.images.store import PIECE, Store
 from certify_libvirt.hypervisor import translated
 
 _SECONDS = 30.0
+_REMEDY = "remove the folder snapshots in images.store, or set vm.forks: false"
 _BLOCK = 65536
 _PARTS = ("ram", "device", "disk", "nvram")
 
@@ -199,7 +200,10 @@ def load(domain: Any, source: Path, socket_path: str) -> None:
             pipe.connect(socket_path)
             pipe.sendall(source.read_bytes())
     except OSError as error:
-        raise BootFailed(f"the memory snapshot was not taken: {error}", "remove it: certify gc --snapshots") from None
+        raise BootFailed(
+            f"the memory snapshot was not taken: {error}",
+            _REMEDY,
+        ) from None
     _wait_migrated(domain)
 
 
@@ -210,9 +214,15 @@ def _wait_migrated(domain: Any) -> None:
         if status == "completed":
             return
         if status in ("failed", "cancelled"):
-            raise BootFailed(f"QEMU says of the memory snapshot: {status}", "remove it: certify gc --snapshots")
+            raise BootFailed(
+                f"QEMU says of the memory snapshot: {status}",
+                _REMEDY,
+            )
         time.sleep(0.01)
-    raise BootFailed("QEMU did not finish with the memory snapshot", "remove it: certify gc --snapshots")
+    raise BootFailed(
+        "QEMU did not finish with the memory snapshot",
+        _REMEDY,
+    )
 
 
 def _order(domain: Any, command: str, **arguments: Any) -> dict[str, Any]:

@@ -266,7 +266,7 @@ class CertifySession:
         try:
             pool.close()
         finally:
-            told = {"booted": _boot_facts(pool.retired), "deselected": self._deselected, "cold": cold}
+            told: dict[str, Any] = {"booted": _boot_facts(pool.retired), "deselected": self._deselected, "cold": cold}
             if output is not None:
                 output["certify"] = told
             elif self.recorder and not self._config.option.collectonly:
@@ -286,7 +286,9 @@ class CertifySession:
                 found = compare(facts[first.id], facts[target.id], allowed)
                 compared.append(report((first.id, target.id), found))
                 unlisted = sum(not difference.allowed for difference in found)
-                self.recorder.notes.append(f"parity     {first.id} | {target.id}: {len(found)} differences, {unlisted} not allowed")
+                self.recorder.notes.append(
+                    f"parity     {first.id} | {target.id}: {len(found)} differences, {unlisted} not allowed"
+                )
         if compared:
             document = {"schema": PARITY_SCHEMA, "allowed": list(allowed), "compared": compared}
             Bundle(self.context.directory).write("parity.json", msgspec.json.format(msgspec.json.encode(document)))

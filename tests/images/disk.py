@@ -76,7 +76,13 @@ def signed_programs() -> Path:
     folder = CACHE / "signed"
     if not folder.exists():
         partial = CACHE / "signed.partial"
-        command = ["mmdebstrap", "--quiet", "--variant=extract", "--include=shim-signed,grub-efi-amd64-signed", "bookworm"]
+        command = [
+            "mmdebstrap",
+            "--quiet",
+            "--variant=extract",
+            "--include=shim-signed,grub-efi-amd64-signed",
+            "bookworm",
+        ]
         subprocess.run([*command, f"{partial}.tar"], check=True, env=_TOOLS)
         partial.mkdir(exist_ok=True)
         for name in (_SHIM, _GRUB):

@@ -18,6 +18,7 @@ DEFAULTS: dict[str, Any] = {
         "units:*.socket",
         "units:*.path",
         "units:certify-*",
+        "units:debug-shell.service",
         "units:*getty*",
         "units:systemd-*",
         "units:modprobe@*",

@@ -4,7 +4,7 @@ from typing import Any
 
 VERSION = "1.0"
 DEFAULTS: dict[str, Any] = {
-    "boot_budget_seconds": 8,
+    "boot_budget_seconds": 6,
     "console_allowed": [],
     "taint_allowed": 0,
     "clock_seconds": 5,

@@ -13,12 +13,16 @@ _ENOUGH = 0.9
 
 def test_root_fills_the_disk(node: Node) -> None:
     """Images are small and disks are large; a root that does not grow is full on the first day."""
-    root = node.run_many(["findmnt -n -o SOURCE / || sed -n 's/^\\([^ ]*\\) \\/ .*/\\1/p' /proc/mounts"])[0].text.split()[-1]
+    root = node.run_many(["findmnt -n -o SOURCE / || sed -n 's/^\\([^ ]*\\) \\/ .*/\\1/p' /proc/mounts"])[
+        0
+    ].text.split()[-1]
     name = root.rpartition("/")[2]
     disk = re.sub(r"p?\d+$", "", name)
     if disk == name:
         pytest.skip("its root is a whole disk, which nothing can be placed behind")
-    sizes = node.run_many([f"cat /sys/class/block/{disk}/size", f"cat /sys/class/block/{name}/start", "stat -f -c '%b %S' /"])
+    sizes = node.run_many(
+        [f"cat /sys/class/block/{disk}/size", f"cat /sys/class/block/{name}/start", "stat -f -c '%b %S' /"]
+    )
     sectors, start = int(sizes[0].text), int(sizes[1].text)
     blocks, size = map(int, sizes[2].text.split())
     assert blocks * size >= (sectors - start) * 512 * _ENOUGH

@@ -30,7 +30,9 @@ def test_survives_a_reboot(node: Node) -> None:
 def test_survives_a_power_cut(node: Node) -> None:
     """What was synced is there, and the filesystem comes back without a person."""
     before = node.boot_id
-    node.run("echo kept >/var/lib/certify-kept && sync; dd if=/dev/zero of=/var/lib/certify-lost bs=64k count=64 2>/dev/null")
+    node.run(
+        "echo kept >/var/lib/certify-kept && sync; dd if=/dev/zero of=/var/lib/certify-lost bs=64k count=64 2>/dev/null"
+    )
     node.power_cycle()
     assert node.boot_id != before
     assert node.run("cat /var/lib/certify-kept").text == "kept"

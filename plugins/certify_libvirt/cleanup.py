@@ -1,0 +1,100 @@
+"""What killed runs left: guests of dead owners, their sockets and disks, half-made files of the store."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import libvirt
+
+from certify.config import Config
+from certify.errors import EngineUnavailable
+from certify.images.store import Store
+from certify_libvirt.hypervisor import OWNER_FILE, connect, embedded_roots, gone, translated
+from certify_libvirt.pool_disks import remove_volumes
+
+_NAMESPACE = "https://certify.dev/node"
+_HOUR = 3600.0
+
+
+def collect(config: Config, is_alive: Callable[[str], bool], dry_run: bool) -> Iterator[str]:
+    """Remove them and yield a line for each. Only what carries certify's marks is ever looked at."""
+    store = Store(Path(config.images.store))
+    for root in embedded_roots():
+        with suppress(OSError):  # another user's, or gone meanwhile
+            if not is_alive((root / OWNER_FILE).read_text()):
+                yield from _remove_root(root, dry_run)
+    yield from _remove_files(store, dry_run)
+    if config.platforms.vm.uri != "embed":
+        try:
+            yield from _remove_domains(config, store, is_alive, dry_run)
+        except EngineUnavailable as error:
+            yield f"libvirt: not looked at: {error.message}"
+
+
+def _remove_root(root: Path, dry_run: bool) -> Iterator[str]:
+    """An embedded driver's directory, and every QEMU that was started from it."""
+    for pid in _guests(root):
+        yield f"virtual machine (pid {pid})"
+        if not dry_run:
+            _kill(pid)
+    yield f"directory {root}"
+    if not dry_run:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _guests(root: Path) -> list[int]:
+    """QEMU processes whose command line names a socket below ``root``: a pid file could name anybody by now."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            line = path.read_bytes()
+            if b"qemu-system" in line.split(b"\0")[0] and f"{root}/".encode() in line:
+                found.append(int(path.parent.name))
+    return found
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _remove_files(store: Store, dry_run: bool) -> Iterator[str]:
+    """Disks of nodes that no directory claims any more, and what was being written when a process died."""
+    claimed = {path.name for root in embedded_roots() for path in root.iterdir()}
+    left = [path for path in store.folder("nodes").iterdir() if path.name not in claimed]
+    left += [path for path in store.folder("incoming").iterdir() if time.time() - path.stat().st_mtime > _HOUR]
+    for path in left:
+        yield f"disks {path}"
+        if not dry_run:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_domains(config: Config, store: Store, is_alive: Callable[[str], bool], dry_run: bool) -> Iterator[str]:
+    connection = connect(config.platforms.vm.uri, store).connection
+    with translated():
+        domains = connection.listAllDomains(0)
+    for domain in domains:
+        try:
+            marks = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, _NAMESPACE, 0)
+            owner = re.search(r"<(?:certify:)?owner[^>]*>([^<]*)</", marks)
+            if owner is None or is_alive(owner[1]):
+                continue
+            disks = re.findall(r"<source file=['\"]([^'\"]*/certify-n[^'\"]*)['\"]", domain.XMLDesc(0))
+            yield f"virtual machine {domain.name()}"
+            if not dry_run:
+                domain.destroy()
+                remove_volumes(connection, disks)
+        except libvirt.libvirtError as error:
+            if not gone(error) and error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+                with translated():
+                    raise
