@@ -50,7 +50,7 @@ class Files:
 def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, str]) -> str:
     """The whole document. ``metadata`` is kept in the domain, for those who find it later."""
     marks = "".join(
-        f"<certify:{key} xmlns:certify='https://certify.dev/node'>{value}</certify:{key}>"
+        f"<certify:{key} xmlns:certify='https://certify.dev/node'>{_text(value)}</certify:{key}>"
         for key, value in metadata.items()
     )
     return f"""<domain type="{"kvm" if profile.acceleration == "kvm" else "qemu"}" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
@@ -96,13 +96,14 @@ def _boot(profile: Profile, files: Files) -> str:
         secure = ' secure="yes"' if profile.firmware == "uefi-secure" else ""
         machine += f'<loader readonly="yes"{secure} type="pflash">{code}</loader>'
         machine += (
-            f"<nvram template={quoteattr(template)}>{files.nvram}</nvram>"
+            f"<nvram template={quoteattr(template)}>{_text(files.nvram)}</nvram>"
             if files.nvram
             else f"<nvram template={quoteattr(template)}/>"
         )
     if profile.kernel:
-        initrd = f"<initrd>{profile.initrd}</initrd>" if profile.initrd else ""
-        return f"{machine}<kernel>{profile.kernel}</kernel>{initrd}<cmdline>{_text(f'{profile.cmdline} {DEBUG_SHELL}')}</cmdline>"
+        initrd = f"<initrd>{_text(profile.initrd)}</initrd>" if profile.initrd else ""
+        cmdline = f"<cmdline>{_text(f'{profile.cmdline} {DEBUG_SHELL}')}</cmdline>"
+        return f"{machine}<kernel>{_text(profile.kernel)}</kernel>{initrd}{cmdline}"
     return f'{machine}<boot dev="hd"/>'
 
 

@@ -105,7 +105,7 @@ def test_the_wheel_holds_every_package(tmp_path: Path) -> None:
     roots = [(ROOT, "certify"), *((ROOT / r, "") for r in ("plugins", "fixtures", "suites"))]
     wanted = set()
     for root, only in roots:
-        wanted |= {p.relative_to(root).as_posix() for p in (root / only).rglob("*.py")}
+        wanted |= {p.relative_to(root).as_posix() for p in (root / only).rglob("*") if p.suffix in (".py", ".yaml")}
     assert names == wanted
 
 

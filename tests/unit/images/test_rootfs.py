@@ -1,0 +1,161 @@
+"""Layers to one root filesystem: whiteouts, opaque directories, hard links, attributes, and hostile names."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certify.errors import ImageInvalid
+from certify.images.candidate import Layer, digest_of
+from certify.images.rootfs import RootFilesystem
+from tests.fakes import FakeSource
+
+Member = tuple[
+    str, str | bytes | None
+]  # a name with its data (bytes), link target ("->x", "=>x" hard), or None: a directory
+
+
+class LayeredSource(FakeSource):
+    def __init__(self, *layers: list[Member]) -> None:
+        super().__init__()
+        self._blobs = [_tar(layer) for layer in layers]
+
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(Layer(digest_of(b), len(b), "tar") for b in self._blobs)
+
+    def blob(self, layer: Layer) -> io.BytesIO:  # an iterator of pieces, as every source gives
+        return io.BytesIO(next(b for b in self._blobs if digest_of(b) == layer.digest))
+
+
+def _tar(members: list[Member]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            if data is None:
+                info.type = tarfile.DIRTYPE
+            elif isinstance(data, str):
+                info.type = tarfile.LNKTYPE if data.startswith("=>") else tarfile.SYMTYPE
+                info.linkname = data[2:]
+            else:
+                info.size = len(data)
+                info.uid, info.mode = 1000, 0o640
+                info.pax_headers = {"SCHILY.xattr.user.note": "kept"}
+            tar.addfile(info, io.BytesIO(data) if isinstance(data, bytes) else None)
+    return buffer.getvalue()
+
+
+def merged(tmp_path: Path, *layers: list[Member]) -> dict[str, str | bytes | None]:
+    with RootFilesystem(LayeredSource(*layers)) as root:
+        root.write(tmp_path / "out.tar")
+    found: dict[str, str | bytes | None] = {}
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        for member in tar:
+            if member.isreg():
+                data = tar.extractfile(member)
+                assert data is not None
+                found[member.name] = data.read()
+            else:
+                found[member.name] = None if member.isdir() else ("=>" if member.islnk() else "->") + member.linkname
+    return found
+
+
+def test_a_later_layer_wins(tmp_path: Path) -> None:
+    assert merged(tmp_path, [("a", b"1"), ("b", b"1")], [("a", b"2")]) == {"a": b"2", "b": b"1"}
+
+
+def test_a_whiteout_removes_a_file_or_a_tree(tmp_path: Path) -> None:
+    lower: list[Member] = [("d", None), ("d/x", b"1"), ("d/y", b"1"), ("e", None), ("e/z", b"1")]
+    assert merged(tmp_path, lower, [("d/.wh.x", b""), (".wh.e", b"")]) == {"d": None, "d/y": b"1"}
+
+
+def test_an_opaque_directory_hides_what_was_below_it_and_not_what_comes_with_it(tmp_path: Path) -> None:
+    lower: list[Member] = [("d", None), ("d/old", b"1")]
+    assert merged(tmp_path, lower, [("d", None), ("d/new", b"2"), ("d/.wh..wh..opq", b"")]) == {
+        "d": None,
+        "d/new": b"2",
+    }
+
+
+def test_a_file_in_place_of_a_directory_takes_its_tree_away(tmp_path: Path) -> None:
+    assert merged(tmp_path, [("d", None), ("d/x", b"1")], [("d", b"file")]) == {"d": b"file"}
+
+
+def test_hard_links_stay_links(tmp_path: Path) -> None:
+    assert merged(tmp_path, [("a", b"1"), ("b", "=>a"), ("c", "=>a")]) == {"a": b"1", "b": "=>a", "c": "=>a"}
+
+
+def test_when_one_name_goes_the_others_keep_the_file(tmp_path: Path) -> None:
+    lower: list[Member] = [("a", b"1"), ("b", "=>a"), ("c", "=>a")]
+    assert merged(tmp_path, lower, [(".wh.a", b"")]) == {"b": b"1", "c": "=>b"}
+    assert merged(tmp_path, lower, [("a", b"new")]) == {"a": b"new", "b": b"1", "c": "=>b"}
+
+
+def test_owners_modes_and_attributes_are_kept(tmp_path: Path) -> None:
+    with RootFilesystem(LayeredSource([("a", b"1")])) as root:
+        root.write(tmp_path / "out.tar")
+    with tarfile.open(tmp_path / "out.tar") as tar:
+        member = tar.getmember("a")
+    assert (member.uid, member.mode, member.pax_headers["SCHILY.xattr.user.note"]) == (1000, 0o640, "kept")
+
+
+def test_a_kernel_is_found_through_a_link(tmp_path: Path) -> None:
+    with RootFilesystem(
+        LayeredSource([("boot", None), ("boot/vmlinuz-6", b"k"), ("vmlinuz", "->boot/vmlinuz-6")])
+    ) as root:
+        data = root.read("vmlinuz")
+        assert data is not None
+        assert data.read() == b"k"
+        assert root.read("nothing") is None
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [[("../etc/passwd", b"x")]],
+        [[("a/../../b", b"x")]],
+        [[("a", "=>../../etc/shadow")]],
+        [[("a", "=>nothing")]],
+        [[("d", "->/etc"), ("d/passwd", b"x")]],
+        [[("d", "->/etc")], [("d/passwd", b"x")]],
+    ],
+)
+def test_hostile_layers_are_refused(tmp_path: Path, layers: list[list[Member]]) -> None:
+    with pytest.raises(ImageInvalid):
+        merged(tmp_path, *layers)
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["a", "d/a", "d/b", "d/.wh.a", ".wh.d", "d/.wh..wh..opq"]), st.binary(max_size=3)
+            ),
+            max_size=5,
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_merging_is_applying_one_layer_after_the_other(
+    tmp_path_factory: pytest.TempPathFactory, layers: list[list[Member]]
+) -> None:
+    """Against the plainest model: a dictionary, changed layer by layer."""
+    whole = [[("d", None), *layer] for layer in layers]
+    model: dict[str, str | bytes | None] = {}
+    for layer in whole:
+        for name, _ in layer:
+            head, _, base = name.rpartition("/")
+            prefix = f"{head}/" if head else ""
+            if base == ".wh..wh..opq":
+                model = {k: v for k, v in model.items() if not k.startswith(prefix)}
+            elif base.startswith(".wh."):
+                gone = prefix + base[4:]
+                model = {k: v for k, v in model.items() if k != gone and not k.startswith(f"{gone}/")}
+        model |= {name: data for name, data in layer if ".wh." not in name}
+    assert merged(tmp_path_factory.mktemp("rootfs"), *whole) == model

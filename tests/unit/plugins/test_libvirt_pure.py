@@ -1,0 +1,127 @@
+"""The parts of the libvirt driver that need no hypervisor: access scripts, domain XML, the probe, the snapshot cache."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certify.images.store import Store
+from certify_libvirt.acceleration import boot_sector
+from certify_libvirt.access import MARKER, bootstrap, credentials, shell_ports, typed, vendor_data
+from certify_libvirt.domain import Files, Profile, domain_xml
+from certify_libvirt.snapshot import SnapshotCache, _sparse_digest, in_use
+
+PROFILE = Profile(acceleration="tcg", firmware="bios", memory=2**30, cpus=2, nics=1, network="internal")
+
+
+def test_the_credential_places_units_and_says_so() -> None:
+    name, _, value = credentials()[0].partition("=")
+    text = base64.b64decode(value).decode()
+    assert name == "io.systemd.credential.binary:tmpfiles.extra"
+    assert MARKER in text.splitlines()[-1]
+    assert all(line[:2] in ("d ", "f+", "w ") for line in text.splitlines())
+    assert all(" /run/" in line or "/dev/ttyS0" in line for line in text.splitlines())
+
+
+def test_the_scripts_are_valid_shell() -> None:
+    for script in (bootstrap(), vendor_data()):
+        assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
+
+
+def test_what_is_typed_fits_a_terminal_line() -> None:
+    assert max(len(answer) for _, answer in typed("root", "secret")) < 1024
+
+
+def test_the_probe_is_a_boot_sector() -> None:
+    sector = boot_sector(1000)
+    assert (len(sector), sector[-2:]) == (512, b"\x55\xaa")
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi", "uefi-secure"])
+def test_the_domain_is_well_formed(firmware: str) -> None:
+    profile = Profile("kvm", firmware, 2**30, 2, 2, "internal", "/k&ernel", "/initrd", "root=/dev/vda <x>")
+    files = Files(disk="/d'isk", seed="/seed", data="/data", nvram="/nvram", sockets="/s", ram="/ram", incoming=True)
+    tree = ET.fromstring(domain_xml("n", profile, files, {"run": "r", "owner": "h/b/1/2"}))
+    assert tree.get("type") == "kvm"
+    assert [disk.find("source").get("file") for disk in tree.iter("disk")] == ["/d'isk", "/data", "/seed"]  # type: ignore[union-attr]
+    assert [disk.find("driver").get("type") for disk in tree.iter("disk")] == ["qcow2", "qcow2", "raw"]  # type: ignore[union-attr]
+    names = [channel.find("target").get("name") for channel in tree.iter("channel")]  # type: ignore[union-attr]
+    assert {port.both for port in shell_ports()} <= set(names)
+    arguments = [argument.get("value") for argument in tree.iter("{http://libvirt.org/schemas/domain/qemu/1.0}arg")]
+    assert arguments.count("-netdev") == 2
+    assert all("restrict=on" in a for a in arguments if a and a.startswith("user,"))
+    assert "share=off" in next(a for a in arguments if a and "mem-path" in a)
+
+
+def _snapshot(cache: SnapshotCache, key: str, ram: bytes = b"memory") -> Path:
+    partial = cache.begin(key)
+    for name in ("ram", "device", "disk"):
+        (partial / name).write_bytes(ram)
+    return cache.finish(key, 1.0, b"console").folder
+
+
+def test_a_snapshot_is_found_again(tmp_path: Path) -> None:
+    cache = SnapshotCache(Store(tmp_path), 10**9)
+    _snapshot(cache, "a")
+    found = cache.find("a")
+    assert found is not None
+    assert (found.ready_seconds, found.console) == (1.0, b"console")
+    assert cache.find("b") is None
+
+
+@pytest.mark.parametrize("part", ["ram", "device", "disk"])
+def test_a_damaged_snapshot_is_removed(tmp_path: Path, part: str) -> None:
+    cache = SnapshotCache(Store(tmp_path), 10**9)
+    folder = _snapshot(cache, "a")
+    (folder / part).write_bytes(b"mEmory")
+    assert cache.find("a") is None
+    assert not folder.exists()
+
+
+def test_a_half_made_snapshot_is_none(tmp_path: Path) -> None:
+    cache = SnapshotCache(Store(tmp_path), 10**9)
+    (cache.begin("a") / "ram").write_bytes(b"x")
+    assert cache.find("a") is None
+
+
+def test_the_longest_unused_goes_first_and_one_in_use_stays(tmp_path: Path) -> None:
+    cache = SnapshotCache(Store(tmp_path), 700_000)
+    for age, key in enumerate(("old", "used", "young")):
+        folder = _snapshot(cache, key, os.urandom(65536))
+        os.utime(folder / "meta.json", (1000 + age, 1000 + age))
+    used = cache.find("used")
+    assert used is not None
+    with in_use(used):
+        os.utime(used.folder / "meta.json", (1, 1))
+        _snapshot(cache, "new", os.urandom(65536))
+    assert not (tmp_path / "snapshots/old").exists()
+    assert (tmp_path / "snapshots/used").exists()
+    assert (tmp_path / "snapshots/new").exists()
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.binary(min_size=1, max_size=40)), max_size=6), st.booleans())
+def test_the_digest_sees_data_and_not_how_it_is_stored(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[int, bytes]], flip: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("digest")
+    size = 50 * 4096
+    plain = bytearray(size)
+    with (folder / "sparse").open("wb") as file:
+        file.truncate(size)
+        for page, data in pieces:
+            file.seek(page * 4096)
+            file.write(data)
+            plain[page * 4096 : page * 4096 + len(data)] = data
+    (folder / "plain").write_bytes(plain)
+    assert _sparse_digest(folder / "sparse") == _sparse_digest(folder / "plain")
+    if flip:
+        plain[12345] ^= 1
+        (folder / "plain").write_bytes(plain)
+        assert _sparse_digest(folder / "sparse") != _sparse_digest(folder / "plain")
