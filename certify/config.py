@@ -181,6 +181,7 @@ class Fleet(Model, frozen=True):
     driver: str = "docker"
     health: Health = Health()
     platform: ContainerPlatform = ContainerPlatform(network="bridge")
+    vm: VmPlatform = VmPlatform(network="user")
 
 
 def seconds(duration: str) -> float:

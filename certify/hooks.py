@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from certify.config import Config
     from certify.deploy.driver import DeployDriver
     from certify.images.candidate import Transport
+    from certify.images.convert import Converter
     from certify.nodes.platform import Platform
 
 hookspec = pluggy.HookspecMarker("certify")
@@ -37,6 +38,10 @@ class Hooks:
     @hookspec
     def certify_transports(self, config: Config) -> Iterable[Transport]:  # type: ignore[empty-body]
         """Transports that open references, beside the built-in file ones."""
+
+    @hookspec
+    def certify_converters(self) -> Iterable[Converter]:  # type: ignore[empty-body]
+        """What writes candidates in other formats, for ``certify convert``."""
 
     @hookspec
     def certify_platforms(self, config: Config) -> Iterable[Platform]:  # type: ignore[empty-body]
@@ -73,6 +78,9 @@ class Plugins:
 
     def transports(self, config: Config) -> list[Transport]:
         return cast("list[Transport]", self._all("certify_transports", config=config))
+
+    def converters(self) -> list[Converter]:
+        return cast("list[Converter]", self._all("certify_converters"))
 
     def platforms(self, config: Config) -> list[Platform]:
         return cast("list[Platform]", self._all("certify_platforms", config=config))

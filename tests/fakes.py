@@ -86,6 +86,10 @@ class LocalMachine:
     def why_dead(self) -> str | None:
         return self.dead or None
 
+    @property
+    def at_fault(self) -> bool:
+        return False
+
     def restart(self) -> None:
         self.dead = ""
 

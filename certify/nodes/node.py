@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from certify.errors import NodeLost, ShellUnavailable, StrictMismatch
+from certify.errors import GuestFailed, NodeLost, ShellUnavailable, StrictMismatch
 from certify.images.candidate import Candidate
 from certify.nodes.facts import Facts, gather
 from certify.nodes.platform import Machine, MachineFacts, NodeSpec, StopReport
@@ -66,7 +66,8 @@ class Node:
     def run(self, command: str, *, timeout: float | None = None) -> Result:
         """Run a POSIX shell command line and return its :class:`Result`; a status other than 0 is no error.
 
-        ``timeout`` in seconds. Raises CommandTimeout, OutputLimit, or NodeLost when the node is gone.
+        ``timeout`` in seconds. Raises CommandTimeout, OutputLimit, NodeLost when the node is gone, or GuestFailed when that
+        is its own doing.
         """
         self.changes += 1
         return self.run_many([command], timeout=timeout)[0]
@@ -157,12 +158,12 @@ class Node:
             shell.close()
         self.machine.remove()
 
-    def _lost(self, error: ShellUnavailable) -> NodeLost:
+    def _lost(self, error: ShellUnavailable) -> NodeLost | GuestFailed:
         reason = self.machine.why_dead()
         lost = f"node {self.name}: {reason or error.message}"
         if reason:
             self.lost = lost
-        return NodeLost(lost, "its console log is in the evidence")
+        return (GuestFailed if self.machine.at_fault else NodeLost)(lost, "its console log is in the evidence")
 
     def _compare(self, result: Result) -> None:
         status, stdout, _ = self.machine.run_apart(result.command, self._settings.timeout)

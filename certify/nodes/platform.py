@@ -26,7 +26,8 @@ class NodeSpec:
     """Which node to boot: the run it belongs to and its name in that run.
 
     ``cold`` asks for a boot from the beginning, ``firmware`` for another than the first configured, ``own_identity`` for a
-    host name and hardware address that no other node of the candidate has. ``watch`` is given the console as it is written.
+    host name and hardware address that no other node of the candidate has, ``user_data`` for this in place of the configured
+    user-data. ``watch`` is given the console as it is written.
     """
 
     run_id: str
@@ -34,6 +35,7 @@ class NodeSpec:
     cold: bool = False
     firmware: str = ""
     own_identity: bool = False
+    user_data: bytes = b""
     watch: Callable[[bytes], None] | None = None
 
 
@@ -93,6 +95,11 @@ class Machine(Protocol):
 
     def why_dead(self) -> str | None:
         """None while the machine runs, else the reason in a few words. Raises EngineUnavailable."""
+        ...
+
+    @property
+    def at_fault(self) -> bool:
+        """Whether the candidate itself is the reason of :meth:`why_dead`: a panic is, an engine that died is not."""
         ...
 
     def restart(self) -> None:

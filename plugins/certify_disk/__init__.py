@@ -13,6 +13,7 @@ from certify.hooks import hookimpl
 if TYPE_CHECKING:
     from certify.config import Config
     from certify.images.candidate import Transport
+    from certify.images.convert import Converter
 
 
 @hookimpl
@@ -20,3 +21,10 @@ def certify_transports(config: Config) -> Iterable[Transport]:
     from certify_disk.transport import DiskTransport
 
     return [DiskTransport(config.images)]
+
+
+@hookimpl
+def certify_converters() -> Iterable[Converter]:
+    from certify_disk.convert import DiskConverter
+
+    return [DiskConverter()]

@@ -82,6 +82,10 @@ class DockerMachine:
         cause = "out of memory, " if state.get("OOMKilled") else ""
         return f"its process 1 has ended ({cause}exit code {state['ExitCode']})"
 
+    @property
+    def at_fault(self) -> bool:
+        return False
+
     def restart(self) -> None:
         try:
             with translated():

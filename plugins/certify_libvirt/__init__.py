@@ -13,6 +13,7 @@ os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
 
 if TYPE_CHECKING:
     from certify.config import Config
+    from certify.deploy.driver import DeployDriver
     from certify.nodes.platform import Platform
 
 
@@ -23,6 +24,15 @@ def certify_platforms(config: Config) -> Iterable[Platform]:
     except ImportError:  # the extra is not installed; `certify doctor` says how
         return []
     return [LibvirtPlatform(config.platforms.vm, config.images)]
+
+
+@hookimpl
+def certify_deploy_drivers() -> Iterable[DeployDriver]:
+    try:
+        from certify_libvirt.deploy import LibvirtDeployDriver
+    except ImportError:
+        return []
+    return [LibvirtDeployDriver()]
 
 
 @hookimpl

@@ -21,6 +21,7 @@ _PIECE = 262144
 _SYNC_SECONDS = 20.0
 _ASK_AGAIN = 0.25
 _FREE_SECONDS = 10.0
+_LOOK_UP = 0.25  # how often a wait for a command is interrupted to see whether the guest still lives
 
 
 class Slot:
@@ -84,13 +85,23 @@ class Slot:
 
 
 class SlotChannel:
-    """A slot in use."""
+    """A slot in use. ``lost`` says why there is no use in waiting any more, or nothing."""
 
-    def __init__(self, slot: Slot, give_back: Callable[[Slot], None]) -> None:
+    def __init__(self, slot: Slot, give_back: Callable[[Slot], None], lost: Callable[[], str]) -> None:
         self._slot = slot
         self._give_back = give_back
+        self._lost = lost
         self._open = True
-        self.send, self.receive = slot.send, slot.receive
+        self.send = slot.send
+
+    def receive(self, timeout: float) -> tuple[int, bytes] | None:
+        deadline = time.monotonic() + timeout
+        while (piece := self._slot.receive(min(_LOOK_UP, max(0.0, deadline - time.monotonic())))) is None:
+            if reason := self._lost():
+                raise ShellUnavailable(reason)
+            if time.monotonic() >= deadline:
+                return None
+        return piece
 
     def close(self) -> None:
         if self._open:
@@ -101,7 +112,8 @@ class SlotChannel:
 class Slots:
     """All shells of a node."""
 
-    def __init__(self, connect: Callable[[str], socket.socket]) -> None:
+    def __init__(self, connect: Callable[[str], socket.socket], lost: Callable[[], str]) -> None:
+        self._lost = lost
         self._changed = threading.Condition()
         self._free = [Slot(port, connect) for port in shell_ports()]
         self._all = list(self._free)
@@ -124,11 +136,15 @@ class Slots:
                 raise ShellUnavailable("the machine was stopped")
             slot = self._free.pop(0)
         try:
-            slot.synchronise(time.monotonic() + _SYNC_SECONDS)
+            slot.synchronise(time.monotonic() + _SYNC_SECONDS, self._still_there)
         except ShellUnavailable:
             self._give_back(slot)
             raise
-        return SlotChannel(slot, self._give_back)
+        return SlotChannel(slot, self._give_back, self._lost)
+
+    def _still_there(self) -> None:
+        if reason := self._lost():
+            raise ShellUnavailable(reason)
 
     def close(self) -> None:
         """Break every connection, also of channels in use."""

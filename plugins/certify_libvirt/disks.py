@@ -117,12 +117,12 @@ class LocalDisks:
         _overlay(base.path, base.format, disks / "disk", node_disk_size(base.virtual_size, self._settings))
         if self._settings.data_disk:
             qemu_img("create", "-q", "-f", "qcow2", str(disks / "data"), str(size_bytes(self._settings.data_disk)))
-        if not profile.kernel or self._settings.user_data:
+        if wants_seed(profile, self._settings):
             write_seed(
                 disks / "seed",
                 instance=f"certify-{secrets.token_hex(6)}",
                 hostname=hostname_of(spec),
-                user_data=self.user_data(),
+                user_data=spec.user_data or self.user_data(),
             )
         if profile.firmware in FIRMWARE_FILES:
             shutil.copyfile(FIRMWARE_FILES[profile.firmware][1], disks / "nvram")

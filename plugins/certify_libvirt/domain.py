@@ -14,6 +14,7 @@ FIRMWARE_FILES = {
     "uefi-secure": (f"{_OVMF}/OVMF_CODE_4M.ms.fd", f"{_OVMF}/OVMF_VARS_4M.ms.fd"),
 }
 _FIRST_NIC_SLOT = 0x10
+_SMBIOS = '<smbios mode="sysinfo"/>'
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Profile:
 @dataclass(frozen=True)
 class Files:
     """A node's files, by path on the hypervisor's side. ``sockets`` is a directory for its sockets, empty where the daemon
-    chooses. ``ram`` is the file behind its memory: shared while a snapshot is made, private in a fork."""
+    chooses. ``ram`` is the file behind its memory: shared while a snapshot is made, private in a fork. ``access`` false
+    leaves out every way in that certify has: for machines that serve."""
 
     disk: str
     seed: str = ""
@@ -44,6 +46,7 @@ class Files:
     ram: str = ""
     ram_shared: bool = False
     incoming: bool = False
+    access: bool = True
     forwards: dict[int, int] = field(default_factory=dict)
 
 
@@ -58,8 +61,8 @@ def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, st
 <metadata><certify:node xmlns:certify="https://certify.dev/node">{marks}</certify:node></metadata>
 <memory unit="b">{profile.memory}</memory>
 <vcpu>{profile.cpus}</vcpu>
-<os>{_boot(profile, files)}<smbios mode="sysinfo"/></os>
-<sysinfo type="smbios"><oemStrings>{"".join(f"<entry>{entry}</entry>" for entry in credentials())}</oemStrings></sysinfo>
+<os>{_boot(profile, files)}{_SMBIOS if files.access else ""}</os>
+{_sysinfo(files)}
 <features><acpi/><apic/>{'<smm state="on"/>' if profile.firmware == "uefi-secure" else ""}</features>
 <cpu mode="{"host-passthrough" if profile.acceleration == "kvm" else "maximum"}"/>
 <clock offset="utc"/>
@@ -68,8 +71,8 @@ def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, st
 <devices>
 {_disks(files)}
 <controller type="virtio-serial" index="0"/>
-{_serial(files, 0, "console")}{_serial(files, 1, "debug") if profile.kernel else ""}
-{"".join(_port(name, files) for name in port_names())}
+{_serial(files, 0, "console")}{_serial(files, 1, "debug") if profile.kernel and files.access else ""}
+{"".join(_port(name, files) for name in port_names() if files.access)}
 <video><model type="vga" vram="16384"/></video>
 <rng model="virtio"><backend model="random">/dev/urandom</backend></rng>
 <memballoon model="none"/>
@@ -77,6 +80,11 @@ def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, st
 </devices>
 {_commandline(profile, files)}
 </domain>"""
+
+
+def _sysinfo(files: Files) -> str:
+    entries = "".join(f"<entry>{entry}</entry>" for entry in credentials())
+    return f'<sysinfo type="smbios"><oemStrings>{entries}</oemStrings></sysinfo>' if files.access else ""
 
 
 def port_names() -> list[str]:

@@ -97,7 +97,7 @@ class LibvirtMachine:
         self.debug = SerialConsole()
         if self.profile.kernel:
             self.debug.attach(self._connect("debug"))
-        self._slots = Slots(self._connect)
+        self._slots = Slots(self._connect, self._panicked)
 
     def go(self) -> None:
         """Let the processors run."""
@@ -187,8 +187,8 @@ class LibvirtMachine:
         return None
 
     def why_dead(self) -> str | None:
-        if self.serial.fatal is not None:
-            return f"{self.serial.fatal.means} ({self.serial.fatal.line})"
+        if reason := self._panicked():
+            return reason
         try:
             state, reason = self._domain.state()
         except libvirt.libvirtError as error:
@@ -201,6 +201,14 @@ class LibvirtMachine:
         if state == libvirt.VIR_DOMAIN_SHUTOFF:
             return f"its virtual machine has ended (reason {reason})"
         return None
+
+    @property
+    def at_fault(self) -> bool:
+        return bool(self._panicked())
+
+    def _panicked(self) -> str:
+        fault = self.serial.fatal
+        return f"{fault.means} ({fault.line})" if fault is not None else ""
 
     def restart(self) -> None:
         before = self.resets

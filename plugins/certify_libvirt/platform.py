@@ -119,12 +119,8 @@ class LibvirtPlatform:
 
     def _boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> LibvirtMachine:
         profile = self._profile(source, spec.firmware or self._settings.firmware[0])
-        if (
-            not self._forks
-            or spec.cold
-            or self._settings.data_disk
-            or (spec.firmware and spec.firmware != self._settings.firmware[0])
-        ):
+        other = spec.user_data or spec.firmware not in ("", self._settings.firmware[0])
+        if not self._forks or spec.cold or self._settings.data_disk or other:
             return self._cold(source, spec, profile, progress)
         snapshot, made_now = self._snapshot(source, spec, profile, progress)
         progress("forking")

@@ -66,7 +66,9 @@ class PoolDisks:
         if wants_seed(profile, self._settings):
             instance, name = f"certify-{secrets.token_hex(6)}", hostname_of(spec)
             with tempfile.NamedTemporaryFile() as file:
-                write_seed(Path(file.name), instance=instance, hostname=name, user_data=self.user_data())
+                write_seed(
+                    Path(file.name), instance=instance, hostname=name, user_data=spec.user_data or self.user_data()
+                )
                 files = Files(disk=disk, seed=self._upload(Path(file.name), f"certify-{folder.name}-seed"))
         return files
 

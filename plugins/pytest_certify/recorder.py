@@ -92,6 +92,8 @@ class Recorder:
         """Take one of pytest's reports."""
         check = self._collector.add(report)
         if check is not None:
+            if not self._checks:
+                self._context.phases["first_check"] = round(time.monotonic() - self._started, 3)
             self._checks[check.id] = check
             self._bundle.append(check)
 
