@@ -14,6 +14,9 @@ from certify.errors import ShellUnavailable
 from certify_libvirt.hypervisor import translated
 
 _PIECE = 65536
+_WOULD_BLOCK = -2
+_READ_HANDLE = libvirt.VIR_EVENT_HANDLE_READABLE
+_READ_STREAM = libvirt.VIR_STREAM_EVENT_READABLE | libvirt.VIR_STREAM_EVENT_ERROR | libvirt.VIR_STREAM_EVENT_HANGUP
 
 
 def connect_socket(path: str) -> socket.socket:
@@ -38,16 +41,16 @@ def open_stream(connection: Any, opener: Any) -> socket.socket:
 
 
 class _Bridge:
-    """Moves bytes both ways in libvirt's event thread, until either side ends."""
+    """Moves bytes both ways in libvirt's event thread, until either side ends. What the guest does not take waits here, and
+    nothing more is read for it meanwhile."""
 
     def __init__(self, stream: Any, end: socket.socket) -> None:
         self._stream = stream
         self._end = end
         self._pending = b""
         end.setblocking(True)
-        self._handle = libvirt.virEventAddHandle(end.fileno(), libvirt.VIR_EVENT_HANDLE_READABLE, self._from_us, None)
-        readable = libvirt.VIR_STREAM_EVENT_READABLE | libvirt.VIR_STREAM_EVENT_ERROR | libvirt.VIR_STREAM_EVENT_HANGUP
-        stream.eventAddCallback(readable, self._from_guest, None)
+        self._handle: int | None = libvirt.virEventAddHandle(end.fileno(), _READ_HANDLE, self._from_us, None)
+        stream.eventAddCallback(_READ_STREAM, self._from_guest, None)
 
     def _from_us(self, watch: int, descriptor: int, events: int, opaque: Any) -> None:
         del watch, descriptor, events, opaque
@@ -56,17 +59,31 @@ class _Bridge:
             if not data:
                 self._close()
                 return
-            while data:
-                sent = self._stream.send(data)
-                data = data[max(sent, 0) :]
+            self._pending += data
+            self._flush()
         except (OSError, libvirt.libvirtError):
             self._close()
+
+    def _flush(self) -> None:
+        """Send what waits; come back when the stream takes more."""
+        while self._pending:
+            sent = self._stream.send(self._pending)
+            if sent == _WOULD_BLOCK:
+                break
+            self._pending = self._pending[sent:]
+        if self._handle is not None:
+            libvirt.virEventUpdateHandle(self._handle, 0 if self._pending else _READ_HANDLE)
+            self._stream.eventUpdateCallback(_READ_STREAM | (libvirt.VIR_STREAM_EVENT_WRITABLE if self._pending else 0))
 
     def _from_guest(self, stream: Any, events: int, opaque: Any) -> None:
         del opaque
         try:
+            if events & libvirt.VIR_STREAM_EVENT_WRITABLE:
+                self._flush()
+            if not events & ~libvirt.VIR_STREAM_EVENT_WRITABLE:
+                return
             data = stream.recv(_PIECE) if events & libvirt.VIR_STREAM_EVENT_READABLE else b""
-            if data == -2:
+            if data == _WOULD_BLOCK:
                 return
             if not data:
                 self._close()
