@@ -19,7 +19,7 @@ from certify_libvirt.access import Port, shell_ports
 
 _PIECE = 262144
 _SYNC_SECONDS = 20.0
-_ASK_AGAIN = 0.25
+_ASK_AGAIN, _ASK_AT_LEAST = 0.25, 4.0
 _FREE_SECONDS = 10.0
 _LOOK_UP = 0.25  # how often a wait for a command is interrupted to see whether the guest still lives
 
@@ -47,11 +47,13 @@ class Slot:
         ``alive`` is called meanwhile and raises when waiting has become useless. Raises ShellUnavailable at ``deadline``.
         """
         word = secrets.token_hex(8)
-        seen = b""
+        seen, patience, ask_at = b"", _ASK_AGAIN, 0.0
         while time.monotonic() < deadline:
             if alive is not None:
                 alive()
-            self.send(f"\necho S{word}\n".encode())
+            if time.monotonic() >= ask_at:  # less and less often: what nobody reads yet piles up on the way
+                self.send(f"\necho S{word}\n".encode())
+                ask_at, patience = time.monotonic() + patience, min(patience * 2, _ASK_AT_LEAST)
             until = min(deadline, time.monotonic() + _ASK_AGAIN)
             while (left := until - time.monotonic()) > 0:
                 piece = self.receive(left)

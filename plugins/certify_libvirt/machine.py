@@ -26,20 +26,18 @@ from certify.errors import (
 )
 from certify.nodes.platform import Channel, MachineFacts, StopReport
 from certify.nodes.shell import Shell
-from certify_libvirt.access import MARKER, WAKE, bootstrap, typed, typed_script
+from certify_libvirt.access import bootstrap, typed
 from certify_libvirt.agent import guest_exec
 from certify_libvirt.channel import Slots
 from certify_libvirt.domain import Files, Profile, domain_xml, wake_port
 from certify_libvirt.hypervisor import Hypervisor, gone, translated
+from certify_libvirt.knock import Knocker
 from certify_libvirt.pipes import connect_socket, open_stream
 from certify_libvirt.serial import SerialConsole
 
 _POLL = 0.05
-_WAKE_AGAIN = 1.5
-_WAKE_UNTOLD = 5.0
 _BURST = 2.0  # a kernel asks for its reset in several ways at once
 _LOOP = 3  # as many resets before it is ready are a loop
-_OTHER_WAYS_AFTER = 10.0
 
 
 @dataclass(frozen=True)
@@ -122,17 +120,18 @@ class LibvirtMachine:
 
     def wait_ready(self) -> None:
         """Wait until a shell answers and the system has booted. Raises BootFailed or GuestFailed."""
-        deadline = time.monotonic() + self._settings.boot_seconds
+        began = time.monotonic()
+        deadline = began + self._settings.boot_seconds
         assert self._slots is not None
         self._resets_before = self.resets
-        helper = _Knocker(self, deadline)
+        helper = Knocker(self, deadline)
         try:
             self._slots.wait_first(deadline, helper.alive)
-        except ShellUnavailable:
+        except ShellUnavailable as error:
             self._raise_fatal()
-            waited, words = f"{self._settings.boot_seconds:.0f} s", self.serial.last_words()
+            told = f"{error.message} after {time.monotonic() - began:.0f} s (tried {helper.tried})"
             raise BootFailed(
-                f"no shell after {waited} (tried {helper.tried}); last words: {words}",
+                f"{told}; last words: {self.serial.last_words()}",
                 "the image must know systemd credentials, cloud-init or the guest agent, or vm.login must name an account",
             ) from None
         finally:
@@ -342,63 +341,3 @@ class LibvirtMachine:
     def has_login(self) -> bool:
         """Whether an account is configured."""
         return self._settings.platform.login is not None
-
-
-class _Knocker:
-    """Tries the ways into a booting guest, each when its time has come, while somebody waits for the first answer.
-
-    Plugging a port in too early does no harm, so it is done again and again: soon after the guest has said that it is
-    worth it, and now and then when it has not (what is written to a terminal can be lost).
-    """
-
-    def __init__(self, machine: LibvirtMachine, deadline: float) -> None:
-        self._machine = machine
-        self._deadline = deadline
-        self._started = self._woke = time.monotonic()
-        self._wakes = 0
-        self._others = False
-        self.tried = "cloud-init" if machine.files.seed else "nothing"
-        if machine.profile.kernel:
-            threading.Thread(target=self._by_debug_shell, name="certify-access", daemon=True).start()
-
-    def alive(self) -> None:
-        """Called about four times a second while nothing answers. Raises GuestFailed when waiting is useless."""
-        self._machine.alive()
-        now = time.monotonic()
-        told = self._machine.serial.says(MARKER)
-        first = not self._wakes
-        if (told and first) or now - self._woke > (_WAKE_AGAIN if told else _WAKE_UNTOLD):
-            self._woke = now
-            self._wake()
-        if not told and not self._others and now - self._started > _OTHER_WAYS_AFTER:
-            self._others = True
-            threading.Thread(target=self._other_ways, name="certify-access", daemon=True).start()
-
-    def unplug(self) -> None:
-        """Leave the machine as it was defined."""
-        if self._wakes:
-            with suppress(ShellUnavailable):  # a machine that is gone has no ports
-                self._machine.unplug(f"{WAKE}.{self._wakes}")
-
-    def _wake(self) -> None:
-        self.unplug()
-        self._wakes += 1
-        self.tried = "systemd credentials"
-        with suppress(ShellUnavailable):  # the next one may go in
-            self._machine.plug(f"{WAKE}.{self._wakes}")
-
-    def _by_debug_shell(self) -> None:
-        if self._machine.debug.talk(typed_script(), self._deadline):
-            self.tried = "systemd's debug shell"
-
-    def _other_ways(self) -> None:
-        """A login on the console when an account is configured, else the guest agent as soon as it answers."""
-        if self._machine.has_login:
-            self.tried += ", login"
-            if self._machine.by_login(self._deadline):
-                return
-        self.tried += ", guest agent"
-        while time.monotonic() < self._deadline and self._machine.why_dead() is None:
-            if self._machine.by_agent():
-                return
-            time.sleep(0.5)

@@ -65,12 +65,15 @@ class NodePool:
         self._platforms: dict[int, Platform] = {}
         self._counter = itertools.count(1)
         self._cold: dict[str, Future[ColdBoot]] = {}
+        self._claimed: set[str] = set()
         self.facts: dict[str, Facts] = {}
         self.retired: list[Booting] = []
         self.kept: list[Booting] = []
         self.left: list[str] = []
         self.on_retire: Callable[[Booting], bool] = lambda _: False
         self.on_failed_boot: Callable[[Booting, bytes], None] = lambda _booting, _console: None
+        self.claim_cold: Callable[[str], bool] = lambda _name: True
+        self.on_cold_boot: Callable[[str, bytes], None] = lambda _name, _console: None
         self.watch: Callable[[bytes], None] | None = None
 
     def prepare(self, targets: Iterable[PlannedTarget]) -> None:
@@ -107,8 +110,10 @@ class NodePool:
             waiting(booting)
             wait([booting.future], 0.2)
         node = booting.future.result()
-        if node.how.details.get("snapshot") == FROM_CACHE and target.id not in self._cold:
-            self._cold[target.id] = self._executor.submit(self._boot_cold, target)
+        if node.how.details.get("snapshot") == FROM_CACHE and target.id not in self._claimed:
+            self._claimed.add(target.id)
+            if self.claim_cold(_cold_name(target)):
+                self._cold[target.id] = self._executor.submit(self._boot_cold, target)
         if node.lost:
             raise NodeLost(node.lost, "its console log is in the evidence")
         return node
@@ -179,14 +184,16 @@ class NodePool:
 
     def _boot_cold(self, target: PlannedTarget) -> ColdBoot:
         """No verdict rests on a memory snapshot alone: the image must still boot from the beginning."""
-        spec = NodeSpec(self._run_id, re.sub(r"[^a-zA-Z0-9_.-]", "-", f"{target.id}-cold"), cold=True)
+        spec = NodeSpec(self._run_id, _cold_name(target), cold=True)
         started = time.monotonic()
         try:
             machine = target.platform.boot(target.source, spec, lambda _: None)
         except GuestFailed as error:
+            self.on_cold_boot(spec.node_id, getattr(error, "console", b""))
             return ColdBoot(target.id, FAILED, error.message)
         except CertifyError as error:
             return ColdBoot(target.id, NO_VERDICT, error.message)
+        self.on_cold_boot(spec.node_id, machine.console())
         self._tidy(machine.remove)
         return ColdBoot(target.id, PASSED, seconds=round(time.monotonic() - started, 3))
 
@@ -228,3 +235,7 @@ class NodePool:
                 self.kept.append(booting)
             else:
                 self._tidy(node.remove)
+
+
+def _cold_name(target: PlannedTarget) -> str:
+    return re.sub(r"[^a-zA-Z0-9_.-]", "-", f"{target.id}-cold")

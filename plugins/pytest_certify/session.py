@@ -46,7 +46,11 @@ class CertifySession:
         try:
             self.context = prepare(config)
             self.context.pool.on_retire = self._retired
-            self.context.pool.on_failed_boot = self._never_booted
+            self.context.pool.on_failed_boot = lambda booting, console: self._keep_console(
+                booting.spec.node_id, console
+            )
+            self.context.pool.on_cold_boot = self._keep_console
+            self.context.pool.claim_cold = self._claim_cold
             if config.option.capture == "no":
                 self.context.pool.watch = terminal.show_console
             if not self.context.worker:
@@ -254,9 +258,20 @@ class CertifySession:
         keep_node_evidence(booting, self.context.directory)
         return kept
 
-    def _never_booted(self, booting: Booting, console: bytes) -> None:
+    def _keep_console(self, node: str, console: bytes) -> None:
+        """Of a node that never was one for checks, the console is all there is."""
         if console:
-            Bundle(self.context.directory).write(f"nodes/{booting.spec.node_id}/console.log", console)
+            Bundle(self.context.directory).write(f"nodes/{node}/console.log", console)
+
+    def _claim_cold(self, node: str) -> bool:
+        """Among the processes of a run, the first one that comes proves the cold boot."""
+        folder = self.context.directory / "nodes" / node
+        try:
+            folder.parent.mkdir(exist_ok=True)
+            folder.mkdir()
+            return True
+        except FileExistsError:
+            return False
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -189,7 +189,8 @@ def test_workers_share_one_snapshot(work: Workspace) -> None:
     )
     done = work.pytest("--image", str(GOOD), "--suite", suite(work, text), "-n", "2", timeout=LONG)
     assert done.status == 0, done.out
-    assert list(work.outcomes().values()).count("passed") >= 6
+    outcomes = [check["outcome"] for check in work.last_run["checks"]]
+    assert (set(outcomes), len(outcomes) in (6, 7)) == ({"passed"}, True)
 
 
 def test_a_small_budget_runs_one_guest_at_a_time(work: Workspace) -> None:

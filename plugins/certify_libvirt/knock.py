@@ -1,0 +1,78 @@
+"""Getting into a booting guest: tries the ways of :mod:`certify_libvirt.access` while somebody waits for the first answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from certify.errors import ShellUnavailable
+from certify_libvirt.access import MARKER, WAKE, typed_script
+
+if TYPE_CHECKING:
+    from certify_libvirt.machine import LibvirtMachine
+
+_WAKE_AGAIN = 1.5
+_WAKE_UNTOLD = 5.0
+_OTHER_WAYS_AFTER = 10.0
+
+
+class Knocker:
+    """Tries the ways into a booting guest, each when its time has come, while somebody waits for the first answer.
+
+    Plugging a port in too early does no harm, so it is done again and again: soon after the guest has said that it is
+    worth it, and now and then when it has not (what is written to a terminal can be lost).
+    """
+
+    def __init__(self, machine: LibvirtMachine, deadline: float) -> None:
+        self._machine = machine
+        self._deadline = deadline
+        self._started = self._woke = time.monotonic()
+        self._wakes = 0
+        self._others = False
+        self.tried = "cloud-init" if machine.files.seed else "nothing"
+        if machine.profile.kernel:
+            threading.Thread(target=self._by_debug_shell, name="certify-access", daemon=True).start()
+
+    def alive(self) -> None:
+        """Called about four times a second while nothing answers. Raises GuestFailed when waiting is useless."""
+        self._machine.alive()
+        now = time.monotonic()
+        told = self._machine.serial.says(MARKER)
+        first = not self._wakes
+        if (told and first) or now - self._woke > (_WAKE_AGAIN if told else _WAKE_UNTOLD):
+            self._woke = now
+            self._wake()
+        if not told and not self._others and now - self._started > _OTHER_WAYS_AFTER:
+            self._others = True
+            threading.Thread(target=self._other_ways, name="certify-access", daemon=True).start()
+
+    def unplug(self) -> None:
+        """Leave the machine as it was defined."""
+        if self._wakes:
+            with suppress(ShellUnavailable):  # a machine that is gone has no ports
+                self._machine.unplug(f"{WAKE}.{self._wakes}")
+
+    def _wake(self) -> None:
+        self.unplug()
+        self._wakes += 1
+        self.tried = "systemd credentials"
+        with suppress(ShellUnavailable):  # the next one may go in
+            self._machine.plug(f"{WAKE}.{self._wakes}")
+
+    def _by_debug_shell(self) -> None:
+        if self._machine.debug.talk(typed_script(), self._deadline):
+            self.tried = "systemd's debug shell"
+
+    def _other_ways(self) -> None:
+        """A login on the console when an account is configured, else the guest agent as soon as it answers."""
+        if self._machine.has_login:
+            self.tried += ", login"
+            if self._machine.by_login(self._deadline):
+                return
+        self.tried += ", guest agent"
+        while time.monotonic() < self._deadline and self._machine.why_dead() is None:
+            if self._machine.by_agent():
+                return
+            time.sleep(0.5)
