@@ -240,8 +240,8 @@ class LibvirtMachine:
             if now - self._last_reset > _BURST:
                 self.resets += 1
                 self.serial.begin_boot()
+                self._last_reset = now
                 self._reset.notify_all()
-            self._last_reset = now
 
     def _come_back(self) -> None:
         assert self._slots is not None

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests.images.builder import CACHE
 from tests.integration.conftest import Workspace, free_port, wait_for
 from tests.integration.vm.conftest import virsh
 from tests.integration.vm.test_machines import GOOD, LONG, suite
 
+#: A daemon that may not use /dev/kvm learns QEMU's capabilities anew for every guest, which takes minutes.
+slow = pytest.mark.slow
 
+
+@slow
 def test_a_remote_hypervisor_over_ssh(work: Workspace, daemon: str, over_ssh: str) -> None:
     """The disk travels to a pool, the console and every command travel back."""
     work.write("certify.yaml", f'platforms: {{vm: {{uri: "{over_ssh}", acceleration: tcg, pool: {daemon}}}}}\n')
@@ -30,6 +37,7 @@ def test_it(node):
     assert "certify-" not in virsh("list", "--all", "--name")
 
 
+@slow
 def test_a_lost_connection_is_no_verdict(work: Workspace, daemon: str, over_ssh: str) -> None:
     work.write("certify.yaml", f'platforms: {{vm: {{uri: "{over_ssh}", acceleration: tcg, pool: {daemon}}}}}\n')
     name = suite(work, "def test_waits(node):\n    node.run('sleep 100', timeout=200)\n")
@@ -57,6 +65,7 @@ def _version(port: int) -> str:
         return text
 
 
+@slow
 def test_a_fleet_of_machines_moves_on_and_back(work: Workspace, daemon: str) -> None:
     """v1 is deployed; v2, which never gets healthy, is not; v1 serves all the while."""
     port = free_port()
@@ -65,22 +74,21 @@ def test_a_fleet_of_machines_moves_on_and_back(work: Workspace, daemon: str) -> 
         "certify.yaml", "product: machines\nchannels: {staging: {requires: {suites: [tiny], platforms: [vm]}}}\n"
     )
     work.write("tiny/test_tiny.py", "def test_it(node):\n    assert node.run('true').ok\n")
-    vm = f"{{acceleration: tcg, pool: {daemon}, memory: 512MiB}}"
     fleet = (
         "fleet: machines\nproduct: machines\ndriver: libvirt\n"
-        "health: {{port: 8080, path: /healthz, start_period: {start}, soak: 300ms}}\n"
-        f"vm: {vm}\ninstances:\n  - {{{{name: m-1, publish: {{{{{port}: 8080}}}}}}}}\n"
+        "health: {port: 8080, path: /healthz, start_period: START, soak: 300ms}\n"
+        f"vm: {{acceleration: tcg, pool: {daemon}, memory: 512MiB}}\n"
+        f"instances:\n  - {{name: m-1, publish: {{{port}: 8080}}}}\n"
     )
-    work.write("fleet.yaml", fleet.format(start="240s"))
+    work.write("fleet.yaml", fleet.replace("START", "240s"))
     try:
         assert work.certify("init").status == 0
         done = work.pytest("--image", "v1.qcow2", "--suite", "./tiny", "--sign", "--promote", "staging", timeout=LONG)
         assert done.status == 0, done.text
         done = work.certify("deploy", "staging", "--fleet", "fleet.yaml", "--yes", timeout=LONG)
         assert done.status == 0, done.text
-        assert "version 1" in _version(port) or _version(port)
         first = _version(port)
-        (work.path / "v2.raw").write_bytes(bytes(1024 * 1024))
+        assert first
         assert _deploy_unhealthy(work, fleet) == 1
         assert _version(port) == first
         assert len(virsh("list", "--all", "--name").split()) == 1
@@ -98,7 +106,7 @@ def _deploy_unhealthy(work: Workspace, fleet: str) -> int:
     (work.path / "v2.qcow2").write_bytes(data)
     done = work.pytest("--image", "v2.qcow2", "--suite", "./tiny", "--sign", "--promote", "staging", timeout=LONG)
     assert done.status == 0, done.text
-    work.write("fleet.yaml", fleet.format(start="1s"))
+    work.write("fleet.yaml", fleet.replace("START", "1s"))
     begun = time.monotonic()
     done = work.certify("deploy", "staging", "--fleet", "fleet.yaml", "--yes", timeout=LONG)
     assert time.monotonic() - begun < 120
@@ -113,8 +121,6 @@ def test_convert_writes_what_clouds_take_and_signs_both_digests(work: Workspace)
     assert done.status == 0, done.text
     told = json.loads(done.out)
     envelope = json.loads((work.path / "base.vhd.dsse.json").read_text())
-    import base64
-
     statement = json.loads(base64.b64decode(envelope["payload"]))
     assert "sha256:" + statement["subject"][0]["digest"]["sha256"] == told["digest"]
     assert "sha256:" + statement["predicate"]["origin"]["digest"]["sha256"] == told["origin"]
