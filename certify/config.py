@@ -55,7 +55,8 @@ class Login(Model, frozen=True):
 
 class VmPlatform(Model, frozen=True):
     """How candidates are booted as virtual machines. ``firmware``: the first boots every node, the others are tried by the
-    ``vm`` suite; ``auto`` reads it off the disk. ``kernel`` and ``initrd`` boot images that ship none."""
+    ``vm`` suite; ``auto`` reads it off the disk. ``kernel`` and ``initrd`` boot images that ship none. ``access`` are the ways
+    into a guest that may be tried."""
 
     driver: str = "libvirt"
     uri: str = "embed"
@@ -73,6 +74,9 @@ class VmPlatform(Model, frozen=True):
     initrd: str | None = None
     cmdline: str = "root=/dev/vda rw console=tty0 console=ttyS0,115200"
     user_data: str | None = None
+    access: list[Annotated[str, Meta(pattern="^(credentials|cloud-init|agent|login)$")]] = msgspec.field(
+        default_factory=lambda: ["credentials", "cloud-init", "agent", "login"]
+    )
     login: Login | None = None
     forks: bool = True
     snapshot_cache: Size = "8GiB"

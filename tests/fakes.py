@@ -58,10 +58,10 @@ class LocalChannel:
 class LocalMachine:
     """Implements ``Machine`` on this host."""
 
-    facts = MachineFacts("container", "fake")
-
-    def __init__(self) -> None:
+    def __init__(self, facts: MachineFacts | None = None) -> None:
+        self.facts = facts or MachineFacts("container", "fake")
         self.dead = ""
+        self.at_fault = False
         self.removed = 0
         self.channels: list[LocalChannel] = []
 
@@ -86,10 +86,6 @@ class LocalMachine:
     def why_dead(self) -> str | None:
         return self.dead or None
 
-    @property
-    def at_fault(self) -> bool:
-        return False
-
     def restart(self) -> None:
         self.dead = ""
 
@@ -110,12 +106,15 @@ class LocalMachine:
 
 
 class LocalPlatform:
-    """Implements ``Platform``; ``delay`` seconds per boot, ``broken`` makes every boot fail."""
+    """Implements ``Platform``; ``delay`` seconds per boot, ``broken`` makes every boot fail, ``cold`` holds errors for cold
+    ones, ``facts`` is how its machines say they were booted."""
 
     name = "container"
     driver = "fake"
 
-    def __init__(self, *, delay: float = 0.0, broken: str = "") -> None:
+    def __init__(self, *, delay: float = 0.0, broken: str = "", facts: MachineFacts | None = None) -> None:
+        self.facts = facts
+        self.cold: list[Exception | None] = []
         self.delay = delay
         self.broken = broken
         self.machines: list[LocalMachine] = []
@@ -138,7 +137,9 @@ class LocalPlatform:
         time.sleep(self.delay)
         if self.broken:
             raise BootFailed(self.broken)
-        self.machines.append(LocalMachine())
+        if spec.cold and self.cold and (error := self.cold.pop()) is not None:
+            raise error
+        self.machines.append(LocalMachine(self.facts))
         return self.machines[-1]
 
     def close(self, run_id: str) -> None:

@@ -122,7 +122,7 @@ class LibvirtFleet:
         port = _free_port()
         files = disks.make(source, Path(f"n{secrets.token_hex(4)}"), profile, NodeSpec(self._fleet.fleet, name))
         assert self._fleet.health.port is not None
-        files = replace(files, forwards={port: self._fleet.health.port}, access=False)
+        files = replace(files, forwards={port: self._fleet.health.port})
         marks = {
             "fleet": self._fleet.fleet, "instance": name, "digest": release.digest, "uri": release.resource_uri,
             "role": _PROOF, "port": str(port), "serial": str(release.serial),

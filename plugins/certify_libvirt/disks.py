@@ -163,7 +163,7 @@ def node_disk_size(image: int, settings: VmPlatform) -> int:
 
 def wants_seed(profile: Profile, settings: VmPlatform) -> bool:
     """Whether a node gets a NoCloud seed: machines do; a container image only when user-data is configured for it."""
-    return not profile.kernel or settings.user_data is not None
+    return settings.user_data is not None or ("cloud-init" in profile.access and not profile.kernel)
 
 
 def hostname_of(spec: NodeSpec) -> str:

@@ -19,7 +19,8 @@ _SMBIOS = '<smbios mode="sysinfo"/>'
 
 @dataclass(frozen=True)
 class Profile:
-    """The machine: what a memory snapshot depends on beside the disk. ``memory`` in bytes."""
+    """The machine: what a memory snapshot depends on beside the disk. ``memory`` in bytes; ``access`` the ways in that it
+    offers, none for a machine that serves."""
 
     acceleration: str
     firmware: str
@@ -30,13 +31,13 @@ class Profile:
     kernel: str = ""
     initrd: str = ""
     cmdline: str = ""
+    access: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Files:
     """A node's files, by path on the hypervisor's side. ``sockets`` is a directory for its sockets, empty where the daemon
-    chooses. ``ram`` is the file behind its memory: shared while a snapshot is made, private in a fork. ``access`` false
-    leaves out every way in that certify has: for machines that serve."""
+    chooses. ``ram`` is the file behind its memory: shared while a snapshot is made, private in a fork."""
 
     disk: str
     seed: str = ""
@@ -46,7 +47,6 @@ class Files:
     ram: str = ""
     ram_shared: bool = False
     incoming: bool = False
-    access: bool = True
     forwards: dict[int, int] = field(default_factory=dict)
 
 
@@ -61,8 +61,8 @@ def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, st
 <metadata><certify:node xmlns:certify="https://certify.dev/node">{marks}</certify:node></metadata>
 <memory unit="b">{profile.memory}</memory>
 <vcpu>{profile.cpus}</vcpu>
-<os>{_boot(profile, files)}{_SMBIOS if files.access else ""}</os>
-{_sysinfo(files)}
+<os>{_boot(profile, files)}{_SMBIOS if "credentials" in profile.access else ""}</os>
+{_sysinfo(profile)}
 <features><acpi/><apic/>{'<smm state="on"/>' if profile.firmware == "uefi-secure" else ""}</features>
 <cpu mode="{"host-passthrough" if profile.acceleration == "kvm" else "maximum"}"/>
 <clock offset="utc"/>
@@ -71,8 +71,8 @@ def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, st
 <devices>
 {_disks(files)}
 <controller type="virtio-serial" index="0"/>
-{_serial(files, 0, "console")}{_serial(files, 1, "debug") if profile.kernel and files.access else ""}
-{"".join(_port(name, files) for name in port_names() if files.access)}
+{_serial(files, 0, "console")}{_serial(files, 1, "debug") if profile.kernel and profile.access else ""}
+{"".join(_port(name, files) for name in port_names() if profile.access)}
 <video><model type="vga" vram="16384"/></video>
 <rng model="virtio"><backend model="random">/dev/urandom</backend></rng>
 <memballoon model="none"/>
@@ -82,9 +82,13 @@ def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, st
 </domain>"""
 
 
-def _sysinfo(files: Files) -> str:
+def _sysinfo(profile: Profile) -> str:
     entries = "".join(f"<entry>{entry}</entry>" for entry in credentials())
-    return f'<sysinfo type="smbios"><oemStrings>{entries}</oemStrings></sysinfo>' if files.access else ""
+    return (
+        f'<sysinfo type="smbios"><oemStrings>{entries}</oemStrings></sysinfo>'
+        if "credentials" in profile.access
+        else ""
+    )
 
 
 def port_names() -> list[str]:

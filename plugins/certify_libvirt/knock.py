@@ -30,6 +30,7 @@ class Knocker:
         self._deadline = deadline
         self._started = self._woke = time.monotonic()
         self._wakes = 0
+        self._ways = machine.profile.access
         self._others = False
         self.tried = "cloud-init" if machine.files.seed else "nothing"
         if machine.profile.kernel:
@@ -41,10 +42,13 @@ class Knocker:
         now = time.monotonic()
         told = self._machine.serial.says(MARKER)
         first = not self._wakes
-        if (told and first) or now - self._woke > (_WAKE_AGAIN if told else _WAKE_UNTOLD):
+        if "credentials" in self._ways and (
+            (told and first) or now - self._woke > (_WAKE_AGAIN if told else _WAKE_UNTOLD)
+        ):
             self._woke = now
             self._wake()
-        if not told and not self._others and now - self._started > _OTHER_WAYS_AFTER:
+        waited = now - self._started > _OTHER_WAYS_AFTER or "credentials" not in self._ways
+        if not told and not self._others and waited:
             self._others = True
             threading.Thread(target=self._other_ways, name="certify-access", daemon=True).start()
 
@@ -67,10 +71,12 @@ class Knocker:
 
     def _other_ways(self) -> None:
         """A login on the console when an account is configured, else the guest agent as soon as it answers."""
-        if self._machine.has_login:
+        if self._machine.has_login and "login" in self._ways:
             self.tried += ", login"
             if self._machine.by_login(self._deadline):
                 return
+        if "agent" not in self._ways:
+            return
         self.tried += ", guest agent"
         while time.monotonic() < self._deadline and self._machine.why_dead() is None:
             if self._machine.by_agent():

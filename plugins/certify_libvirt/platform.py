@@ -247,6 +247,7 @@ class LibvirtPlatform:
             kernel=boot[0],
             initrd=boot[1],
             cmdline=settings.cmdline if boot[0] else "",
+            access=tuple(settings.access),
         )
 
     def _folder(self) -> Path:

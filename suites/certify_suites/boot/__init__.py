@@ -7,5 +7,6 @@ DEFAULTS: dict[str, Any] = {
     "target": "multi-user.target",
     "failed_units_allowed": [],
     "journal_errors_allowed": [],
+    "console_allowed": [],
     "not_running_allowed": ["getty@*", "console-getty.service", "serial-getty@*", "e2scrub_reap.service"],
 }

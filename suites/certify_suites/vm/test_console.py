@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from certify.nodes.console import faults
 from certify.nodes.node import Node
 
 
@@ -13,8 +10,3 @@ def test_console_is_on_serial(node: Node) -> None:
     consoles = [line.split()[0] for line in node.run_many(["cat /proc/consoles"])[0].lines]
     assert any(name.startswith(("ttyS", "ttyAMA", "hvc")) for name in consoles), consoles
     assert b"Linux version " in node.console()
-
-
-def test_console_says_nothing_bad(node: Node, settings: dict[str, Any]) -> None:
-    """Oopses, failed mounts and hanging tasks are said once, at boot, and scroll away."""
-    assert [f"{fault.means}: {fault.line}" for fault in faults(node.console(), settings["console_allowed"])] == []

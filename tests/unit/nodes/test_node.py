@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from certify.errors import NodeLost, StrictMismatch
+from certify.errors import GuestFailed, NodeLost, StrictMismatch
 from certify.nodes.node import Node, ShellSettings
 from certify.nodes.platform import NodeSpec
 from tests.fakes import FakeSource, LocalMachine
@@ -52,6 +52,26 @@ def test_a_dead_node_is_no_verdict_and_says_why(machine: LocalMachine) -> None:
     with pytest.raises(NodeLost, match="n1: its container was removed"):
         node.run("true")
     assert node.lost
+
+
+def test_a_guest_that_panicked_has_failed_and_is_not_merely_lost(machine: LocalMachine) -> None:
+    node = node_on(machine)
+    machine.dead, machine.at_fault = "the kernel panicked", True
+    for channel in machine.channels:
+        channel.close()
+    with pytest.raises(GuestFailed, match="n1: the kernel panicked"):
+        node.run("true")
+
+
+@pytest.mark.parametrize("how", ["reboot", "power_cycle"])
+def test_another_boot_forgets_what_was_known(machine: LocalMachine, how: str) -> None:
+    node = node_on(machine)
+    node.extras["scan"] = "of the old boot"
+    changes = node.changes
+    getattr(node, how)()
+    assert node.extras == {}
+    assert node.changes > changes
+    assert node.run("echo on").text == "on"
 
 
 def test_a_restart_makes_new_facts(machine: LocalMachine) -> None:

@@ -18,7 +18,7 @@ from certify_libvirt.access import MARKER, bootstrap, credentials, shell_ports, 
 from certify_libvirt.domain import Files, Profile, domain_xml
 from certify_libvirt.snapshot import SnapshotCache, _sparse_digest, in_use
 
-PROFILE = Profile(acceleration="tcg", firmware="bios", memory=2**30, cpus=2, nics=1, network="internal")
+WAYS = ("credentials", "agent")
 
 
 def test_the_credential_places_units_and_says_so() -> None:
@@ -46,7 +46,7 @@ def test_the_probe_is_a_boot_sector() -> None:
 
 @pytest.mark.parametrize("firmware", ["bios", "uefi", "uefi-secure"])
 def test_the_domain_is_well_formed(firmware: str) -> None:
-    profile = Profile("kvm", firmware, 2**30, 2, 2, "internal", "/k&ernel", "/initrd", "root=/dev/vda <x>")
+    profile = Profile("kvm", firmware, 2**30, 2, 2, "internal", "/k&ernel", "/initrd", "root=/dev/vda <x>", WAYS)
     files = Files(disk="/d'isk", seed="/seed", data="/data", nvram="/nvram", sockets="/s", ram="/ram", incoming=True)
     tree = ET.fromstring(domain_xml("n", profile, files, {"run": "r", "owner": "h/b/1/2"}))
     assert tree.get("type") == "kvm"
@@ -58,6 +58,13 @@ def test_the_domain_is_well_formed(firmware: str) -> None:
     assert arguments.count("-netdev") == 2
     assert all("restrict=on" in a for a in arguments if a and a.startswith("user,"))
     assert "share=off" in next(a for a in arguments if a and "mem-path" in a)
+
+
+def test_a_machine_that_serves_has_no_way_in() -> None:
+    text = domain_xml("n", Profile("tcg", "bios", 2**30, 2, 1, "user"), Files(disk="/d", forwards={8080: 80}), {})
+    assert "io.systemd.credential" not in text
+    assert list(ET.fromstring(text).iter("channel")) == []
+    assert "hostfwd=tcp:127.0.0.1:8080-:80" in text
 
 
 def _snapshot(cache: SnapshotCache, key: str, ram: bytes = b"memory") -> Path:

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from certify.errors import BootFailed, EvidenceError, NodeLost
+from certify.errors import BootFailed, EvidenceError, GuestFailed, NodeLost
 from certify.nodes.node import ShellSettings
+from certify.nodes.platform import FROM_CACHE, MachineFacts
 from pytest_certify.pool import Booting, NodePool
 from pytest_certify.targets import PlannedTarget
 from tests.fakes import FakeSource, LocalPlatform
@@ -113,3 +114,40 @@ def test_kept_nodes_stay() -> None:
     assert len(pool.kept) == 1
     assert platform.closed == 0
     platform.machines[0].remove()
+
+
+RESTORED = MachineFacts("vm", "fake", "restored", {"snapshot": FROM_CACHE})
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(None, "passed"), (GuestFailed("panic"), "failed"), (BootFailed("no answer"), "no-verdict")]
+)
+def test_a_node_from_an_old_snapshot_brings_a_cold_boot_with_it(error: Exception | None, outcome: str) -> None:
+    platform, pool = LocalPlatform(facts=RESTORED), pool_of()
+    platform.cold = [error]
+    for _ in range(2):
+        pool.get(target(platform), ("run", "a"), quiet)
+    found = pool.cold_boots(lambda _: None)
+    pool.close()
+    assert [(boot.target, boot.outcome, boot.reason) for boot in found] == [
+        ("a", outcome, str(error or "").partition("\n")[0])
+    ]
+    assert all(machine.removed for machine in platform.machines)
+
+
+def test_who_comes_second_proves_no_cold_boot() -> None:
+    platform, pool = LocalPlatform(facts=RESTORED), pool_of()
+    pool.claim_cold = lambda _: False
+    pool.get(target(platform), ("run", "a"), quiet)
+    assert pool.cold_boots(lambda _: None) == []
+    pool.close()
+
+
+def test_a_boot_that_failed_leaves_its_console() -> None:
+    platform, pool = LocalPlatform(broken="never came"), pool_of()
+    kept: list[str] = []
+    pool.on_failed_boot = lambda booting, console: kept.append(booting.spec.node_id)
+    with pytest.raises(BootFailed):
+        pool.get(target(platform), ("run", "a"), quiet)
+    pool.close()
+    assert kept == ["a"]
