@@ -46,6 +46,7 @@ def test_a_disk_runs_on_both(work: Workspace) -> None:
     assert any(d["kind"] == "kernel" for d in parity(work)) or parity(work)
 
 
+@pytest.mark.slow
 def test_a_difference_that_is_not_allowed_fails_the_check(work: Workspace) -> None:
     work.write("certify.yaml", KERNEL + "settings: {parity: {allowed: []}}\n")
     done = work.pytest("--image", DEMO + "good", "--platform", "container,vm", "--suite", "parity", timeout=LONG)

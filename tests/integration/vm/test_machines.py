@@ -78,6 +78,7 @@ def test_the_second_run_starts_from_memory_and_still_proves_a_cold_boot(work: Wo
     assert cold["duration"] > 1
 
 
+@pytest.mark.slow
 def test_a_damaged_snapshot_is_found_and_made_anew(work: Workspace) -> None:
     name = suite(work, "def test_it(node):\n    pass\n")
     work.write("certify.yaml", "platforms: {vm: {memory: 768MiB}}\n")  # a machine of its own, so a snapshot of its own
@@ -169,6 +170,7 @@ def test_clock_off_by_ten_years(node):
 
 
 def test_qemu_killed_in_a_check_is_no_verdict(work: Workspace) -> None:
+    work.write("certify.yaml", "platforms: {vm: {forks: false}}\n")
     name = suite(work, "def test_waits(node):\n    node.run('touch /begun; sleep 40')\n")
     process = work.start("pytest", "--image", str(GOOD), "--suite", name)
     wait_for(lambda: len(guests()) >= 1 and "ready after" in (work.path / "out.log").read_text(), "the guest", 120)
