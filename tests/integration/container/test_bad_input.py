@@ -34,7 +34,7 @@ def one_line_and_hint(text: str) -> bool:
         (":1", "is no image name", "a tag needs a name"),
         ("docker-archive:/nowhere.tar", "no such file", "check the path"),
         ("oci:/nowhere", "no such directory", "oci-layout"),
-        ("disk.qcow2", "no installed plugin reads disk images", "certify doctor"),
+        ("disk.qcow2", "no such file", "check the path"),
         ("docker://127.0.0.1:1/app:1", "does not answer", ""),
     ],
 )
@@ -204,7 +204,7 @@ def test_mistakes_in_certify_yaml(work: Workspace, text: str, says: str, hint: s
         (["--suite", "hygeine"], "did you mean hygiene?"),
         (["--suite", "./nowhere"], "no such folder"),
         (["--platform", "contaner"], "did you mean container?"),
-        (["--platform", "vm"], "no installed driver boots that platform"),
+        (["--platform", "moon"], "no installed driver boots that platform"),
         (["--certify-config", "none.yaml"], "none.yaml: No such file"),
         (["--sign"], "make keys with `certify init`"),
         (["certify_suites.boot.test_nothing::test_x"], "no installed suite has that check"),
