@@ -113,6 +113,11 @@ class Node:
             return self._facts
 
     @property
+    def facts_known(self) -> bool:
+        """Whether somebody has asked for the facts already."""
+        return self._facts is not None
+
+    @property
     def boot_id(self) -> str:
         """The kernel's boot id; a container shows its host's."""
         return self.run_many(["cat /proc/sys/kernel/random/boot_id"])[0].text

@@ -8,6 +8,7 @@ import msgspec
 
 from certify.errors import CertifyError
 from certify.evidence.bundle import Bundle
+from certify.nodes.node import Node
 from pytest_certify.pool import Booting
 
 
@@ -20,11 +21,8 @@ def keep_node_evidence(booting: Booting, directory: Path) -> None:
     except CertifyError as error:
         console = f"[not available: {error.message}]\n".encode()
     bundle.write(f"{folder}/console.log", console)
-    try:
-        facts = msgspec.json.encode({"schema": "certify.facts/v1", **node.facts.to_json()})
-    except CertifyError as error:
-        facts = msgspec.json.encode({"schema": "certify.facts/v1", "unavailable": error.message})
-    bundle.write(f"{folder}/facts.json", facts)
+    if booting.shared or node.facts_known:  # a node of one check that did not ask for them is not asked now
+        bundle.write(f"{folder}/facts.json", _facts(node))
     try:
         picture = node.screenshot()
     except CertifyError:
@@ -32,3 +30,10 @@ def keep_node_evidence(booting: Booting, directory: Path) -> None:
     if picture is not None:
         bundle.write(f"{folder}/screenshot.png", picture)
     bundle.write(f"{folder}/shell.log", node.transcript_since(0).encode("utf-8", "replace"))
+
+
+def _facts(node: Node) -> bytes:
+    try:
+        return msgspec.json.encode({"schema": "certify.facts/v1", **node.facts.to_json()})
+    except CertifyError as error:
+        return msgspec.json.encode({"schema": "certify.facts/v1", "unavailable": error.message})

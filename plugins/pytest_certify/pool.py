@@ -48,6 +48,7 @@ class Booting:
     spec: NodeSpec
     future: Future[Node]
     started: float
+    shared: bool = True
     status: str = "waiting"
     ready_after: float = 0.0
 
@@ -167,7 +168,9 @@ class NodePool:
         suffix = "" if key[0] == "run" else f"-{next(self._counter)}"
         name = re.sub(r"[^a-zA-Z0-9_.-]", "-", f"{target.id}{suffix}{self._worker and '-' + self._worker}")
         self._platforms[id(target.platform)] = target.platform
-        booting = Booting(target, NodeSpec(self._run_id, name, watch=self.watch, **how), Future(), time.monotonic())
+        booting = Booting(
+            target, NodeSpec(self._run_id, name, watch=self.watch, **how), Future(), time.monotonic(), key[0] == "run"
+        )
         self._nodes[key] = booting
         booting.future = self._executor.submit(self._boot, booting)
 
