@@ -21,7 +21,5 @@ def guest_exec(domain: Any, script: str) -> bool:
     try:
         libvirt_qemu.qemuAgentCommand(domain, msgspec.json.encode(order).decode(), _SECONDS, 0)
         return True
-    except libvirt.libvirtError:
-        return (
-            False  # not there, not yet, or not allowed to run programs: another way is tried, or the boot fails in time
-        )
+    except libvirt.libvirtError:  # not there, not yet, or not allowed to run programs: another way is tried
+        return False

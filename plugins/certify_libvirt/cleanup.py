@@ -10,16 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import libvirt
 
 from certify.config import Config
 from certify.errors import EngineUnavailable
 from certify.images.store import Store
-from certify_libvirt.hypervisor import OWNER_FILE, connect, embedded_roots, gone, translated
-from certify_libvirt.pool_disks import remove_volumes
+from certify_libvirt.domain import NODE_NAMESPACE
+from certify_libvirt.hypervisor import OWNER_FILE, connect, embedded_roots, gone, metadata_of, translated
+from certify_libvirt.pool_disks import node_volumes, remove_volumes
 
-_NAMESPACE = "https://certify.dev/node"
 _HOUR = 3600.0
 
 
@@ -84,17 +85,21 @@ def _remove_domains(config: Config, store: Store, is_alive: Callable[[str], bool
     with translated():
         domains = connection.listAllDomains(0)
     for domain in domains:
-        try:
-            marks = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, _NAMESPACE, 0)
-            owner = re.search(r"<(?:certify:)?owner[^>]*>([^<]*)</", marks)
-            if owner is None or is_alive(owner[1]):
-                continue
-            disks = re.findall(r"<source file=['\"]([^'\"]*/certify-n[^'\"]*)['\"]", domain.XMLDesc(0))
-            yield f"virtual machine {domain.name()}"
-            if not dry_run:
-                domain.destroy()
-                remove_volumes(connection, disks)
-        except libvirt.libvirtError as error:
-            if not gone(error) and error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
-                with translated():
-                    raise
+        owner = re.search(r"<(?:certify:)?owner[^>]*>([^<]*)</", metadata_of(domain, NODE_NAMESPACE))
+        if owner is None or is_alive(owner[1]):
+            continue
+        yield f"virtual machine {domain.name()}"
+        if not dry_run:
+            _remove_domain(connection, domain)
+
+
+def _remove_domain(connection: Any, domain: Any) -> None:
+    try:
+        disks = node_volumes(domain)
+        domain.destroy()
+    except libvirt.libvirtError as error:
+        if gone(error):
+            return
+        with translated():
+            raise
+    remove_volumes(connection, disks)

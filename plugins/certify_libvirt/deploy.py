@@ -26,8 +26,8 @@ from certify.images.store import Store
 from certify.nodes.platform import NodeSpec
 from certify_docker.health import ask, wait_healthy, watch
 from certify_libvirt.domain import Profile, domain_xml
-from certify_libvirt.hypervisor import Hypervisor, connect, gone, translated
-from certify_libvirt.pool_disks import PoolDisks, remove_volumes
+from certify_libvirt.hypervisor import Hypervisor, connect, metadata_of, translated
+from certify_libvirt.pool_disks import PoolDisks, node_volumes, remove_volumes
 
 _NAMESPACE = "https://certify.dev/fleet"
 _HMP = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
@@ -144,13 +144,7 @@ class LibvirtFleet:
         with translated():
             domains = self._hypervisor(name).connection.listAllDomains(0)
         for domain in domains:
-            try:
-                text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, _NAMESPACE, 0)
-            except libvirt.libvirtError as error:
-                if not gone(error) and error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
-                    with translated():
-                        raise
-                continue
+            text = metadata_of(domain, _NAMESPACE)
             marks = dict(re.findall(r"<(?:certify:)?(\w+)>([^<]*)</", text))
             if (marks.get("fleet"), marks.get("instance")) == (self._fleet.fleet, name):
                 found.append((domain, marks))
@@ -163,7 +157,7 @@ class LibvirtFleet:
         gone_now = 0
         for domain, marks in self._domains(name):
             if which(marks):
-                disks = re.findall(r"<source file=['\"]([^'\"]*/certify-n[^'\"]*)['\"]", domain.XMLDesc(0))
+                disks = node_volumes(domain)
                 with translated(RolloutError):
                     if domain.isActive():
                         domain.destroy()
@@ -194,9 +188,7 @@ class LibvirtFleet:
         for outside, inside in instance.publish.items():
             rule = f"net0 tcp:127.0.0.1:{outside}" + (f"-:{inside}" if command == "hostfwd_add" else "")
             with translated(RolloutError):
-                said = libvirt_qemu.qemuMonitorCommand(
-                    domain, f"{command} {rule}", libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
-                )
+                said = libvirt_qemu.qemuMonitorCommand(domain, f"{command} {rule}", _HMP)
             if command == "hostfwd_add" and said.strip():
                 raise RolloutError(
                     f"port {outside} cannot be published: {said.strip()[:200]}", "is it taken by somebody else?"

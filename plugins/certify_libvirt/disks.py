@@ -46,7 +46,7 @@ class NodeDisks(Protocol):
         """Fresh disks for a cold boot."""
         ...
 
-    def fork(self, source: ImageSource, folder: Path, snapshot: Snapshot, profile: Profile) -> Files:
+    def fork(self, folder: Path, snapshot: Snapshot) -> Files:
         """Disks that go on from a snapshot."""
         ...
 
@@ -128,8 +128,7 @@ class LocalDisks:
             shutil.copyfile(FIRMWARE_FILES[profile.firmware][1], disks / "nvram")
         return _files(disks, folder)
 
-    def fork(self, source: ImageSource, folder: Path, snapshot: Snapshot, profile: Profile) -> Files:
-        del source, profile
+    def fork(self, folder: Path, snapshot: Snapshot) -> Files:
         disks = self._store.folder("nodes") / folder.name
         disks.mkdir(mode=0o700)
         _overlay(snapshot.disk, "qcow2", disks / "disk", None)

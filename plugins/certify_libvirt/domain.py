@@ -13,6 +13,7 @@ FIRMWARE_FILES = {
     "uefi": (f"{_OVMF}/OVMF_CODE_4M.fd", f"{_OVMF}/OVMF_VARS_4M.fd"),
     "uefi-secure": (f"{_OVMF}/OVMF_CODE_4M.ms.fd", f"{_OVMF}/OVMF_VARS_4M.ms.fd"),
 }
+NODE_NAMESPACE = "https://certify.dev/node"
 _FIRST_NIC_SLOT = 0x10
 _SMBIOS = '<smbios mode="sysinfo"/>'
 
@@ -53,12 +54,12 @@ class Files:
 def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, str]) -> str:
     """The whole document. ``metadata`` is kept in the domain, for those who find it later."""
     marks = "".join(
-        f"<certify:{key} xmlns:certify='https://certify.dev/node'>{_text(value)}</certify:{key}>"
+        f"<certify:{key} xmlns:certify='{NODE_NAMESPACE}'>{_text(value)}</certify:{key}>"
         for key, value in metadata.items()
     )
     return f"""<domain type="{"kvm" if profile.acceleration == "kvm" else "qemu"}" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
 <name>{name}</name>
-<metadata><certify:node xmlns:certify="https://certify.dev/node">{marks}</certify:node></metadata>
+<metadata><certify:node xmlns:certify="{NODE_NAMESPACE}">{marks}</certify:node></metadata>
 <memory unit="b">{profile.memory}</memory>
 <vcpu>{profile.cpus}</vcpu>
 <os>{_boot(profile, files)}{_SMBIOS if "credentials" in profile.access else ""}</os>

@@ -93,6 +93,17 @@ def gone(error: libvirt.libvirtError) -> bool:
     return error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
+def metadata_of(domain: Any, namespace: str) -> str:
+    """What certify wrote into a domain under ``namespace``; empty when it wrote nothing, or the domain is no more."""
+    try:
+        return str(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace, 0))
+    except libvirt.libvirtError as error:
+        if not gone(error) and error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            with translated():
+                raise
+        return ""
+
+
 def embedded_roots() -> list[Path]:
     """The directories of all embedded drivers of this machine's users that we may see, ours among them."""
     return sorted(Path(tempfile.gettempdir()).glob(f"{ROOT_PREFIX}*/"))

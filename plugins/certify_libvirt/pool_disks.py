@@ -5,6 +5,7 @@ The candidate's disk is uploaded once per digest and stays; every node's overlay
 
 from __future__ import annotations
 
+import re
 import secrets
 import tempfile
 from pathlib import Path
@@ -72,8 +73,8 @@ class PoolDisks:
                 files = Files(disk=disk, seed=self._upload(Path(file.name), f"certify-{folder.name}-seed"))
         return files
 
-    def fork(self, source: ImageSource, folder: Path, snapshot: Snapshot, profile: Profile) -> Files:
-        del source, folder, snapshot, profile
+    def fork(self, folder: Path, snapshot: Snapshot) -> Files:
+        del folder, snapshot
         raise EngineUnavailable("memory snapshots need the embedded hypervisor", "platforms.vm.uri: embed")
 
     def remove(self, files: Files) -> None:
@@ -120,6 +121,11 @@ class PoolDisks:
     def _volume(self, name: str, size: int, form: str, backing: tuple[str, str] | None) -> str:
         with translated():
             return str(self._pool.createXML(_volume_xml(name, size, form, backing), 0).path())
+
+
+def node_volumes(domain: Any) -> list[str]:
+    """Paths of the volumes that were made for one domain; not of the image below them."""
+    return re.findall(r"<source file=['\"]([^'\"]*/certify-n[^'\"]*)['\"]", domain.XMLDesc(0))
 
 
 def remove_volumes(connection: Any, paths: list[str]) -> None:

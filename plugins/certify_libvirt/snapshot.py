@@ -14,8 +14,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import msgspec
 
 from certify.errors import BootFailed, EngineUnavailable
 from certify.files import write_whole
-from certify.images.store import PIECE, Store
+from certify.images.store import PIECE, Store, locked
 from certify_libvirt.hypervisor import translated
 
 _SECONDS = 30.0
@@ -57,11 +56,6 @@ class Snapshot:
         """Its disk: what it has written, over the frozen image."""
         return self.folder / "disk"
 
-    @property
-    def nvram(self) -> Path:
-        """Its UEFI variables; not there for a BIOS guest."""
-        return self.folder / "nvram"
-
 
 class SnapshotCache:
     """The snapshots of one store."""
@@ -75,12 +69,9 @@ class SnapshotCache:
         """Name of the snapshot that depends on exactly these things."""
         return hashlib.sha256(msgspec.json.encode(depends, order="sorted")).hexdigest()[:32]
 
-    @contextmanager
-    def held(self, key: str) -> Iterator[None]:
+    def held(self, key: str) -> AbstractContextManager[None]:
         """Keep others from making the same snapshot meanwhile."""
-        with (self._folder / f"{key}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return locked(self._folder / f"{key}.lock")
 
     def find(self, key: str) -> Snapshot | None:
         """A whole snapshot, or None: one that is damaged is removed, and made anew by who asked."""
