@@ -122,7 +122,7 @@ def _boot(profile: Profile, files: Files) -> str:
 
 def _disks(files: Files) -> str:
     def disk(path: str, target: str, *, kind: str = "disk", form: str = "qcow2") -> str:
-        bus = "virtio" if kind == "disk" else "sata"
+        bus = "virtio" if kind == "disk" else "scsi"  # kernels for clouds have virtio drivers and no SATA
         cache = ' cache="unsafe"' if kind == "disk" else ""
         serial = f"<serial>certify-{target}</serial>" if kind == "disk" else "<readonly/>"
         return (
@@ -132,7 +132,9 @@ def _disks(files: Files) -> str:
 
     found = disk(files.disk, "vda")
     found += disk(files.data, "vdb") if files.data else ""
-    return found + (disk(files.seed, "sda", kind="cdrom", form="raw") if files.seed else "")
+    if files.seed:
+        found += disk(files.seed, "sda", kind="cdrom", form="raw") + '<controller type="scsi" model="virtio-scsi"/>'
+    return found
 
 
 def _serial(files: Files, number: int, name: str) -> str:

@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from certify.nodes.shell import Shell
 from certify_libvirt.acceleration import Acceleration, prove
 from certify_libvirt.access import credentials
 from certify_libvirt.disks import LocalDisks, NodeDisks
-from certify_libvirt.domain import FIRMWARE_FILES, Files, Profile
+from certify_libvirt.domain import FIRMWARE_FILES, Files, Profile, domain_xml
 from certify_libvirt.hypervisor import Hypervisor, connect, remember_probes
 from certify_libvirt.machine import LibvirtMachine, Settings
 from certify_libvirt.serial import SerialConsole
@@ -183,10 +183,11 @@ class LibvirtPlatform:
         """The snapshot to fork from, and whether this run has booted it."""
         key = SnapshotCache.key(
             digest=source.candidate.digest,
-            profile=asdict(profile),
+            domain=domain_xml("", profile, Files("", seed="-"), {}),
             disk=self._settings.disk,
             boot_files=[_identity(path) for path in (profile.kernel, profile.initrd) if path],
             user_data=self._disks.user_data().hex(),
+            ways=profile.access,
             qemu=self._hypervisor.qemu_version,
             access=credentials(),
         )

@@ -38,6 +38,7 @@ def test_a_container_image_runs_on_both(work: Workspace) -> None:
     assert [d for d in parity(work) if not d["allowed"]] == []
 
 
+@pytest.mark.slow
 def test_a_disk_runs_on_both(work: Workspace) -> None:
     suites = [word for name in ("baseline", "parity") for word in ("--suite", name)]
     done = work.pytest("--image", str(GOOD), "--platform", "container,vm", *suites, timeout=LONG)

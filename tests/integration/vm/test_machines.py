@@ -153,6 +153,7 @@ def test_gone(node):
     assert "nothing to boot" in done.out
 
 
+@pytest.mark.slow
 def test_a_full_disk_in_the_guest_fails_its_check_and_not_the_run(work: Workspace) -> None:
     text = """
 def test_full(node):
@@ -180,6 +181,7 @@ def test_qemu_killed_in_a_check_is_no_verdict(work: Workspace) -> None:
     assert work.outcomes()["test_waits"] == "no-verdict"
 
 
+@pytest.mark.slow
 def test_a_guest_needs_no_network(work: Workspace) -> None:
     work.write("certify.yaml", "platforms: {vm: {nics: 0, forks: false, memory: 512MiB}}\n")
     text = "def test_it(node):\n    assert node.run('ls /sys/class/net').text == 'lo'\n    assert node.how.boot == 'cold'\n"
@@ -187,6 +189,7 @@ def test_a_guest_needs_no_network(work: Workspace) -> None:
     assert done.status == 0, done.out
 
 
+@pytest.mark.slow
 def test_workers_share_one_snapshot(work: Workspace) -> None:
     text = (
         '@pytest.mark.parametrize("n", range(6))\ndef test_it(node, n):\n    assert node.run("echo on").text == "on"\n'
