@@ -88,11 +88,31 @@ class VmPlatform(Model, frozen=True):
     stop_timeout: Duration = "30s"
 
 
+class MetalPlatform(Model, frozen=True):
+    """How candidates are booted on metal. ``nodes`` is the inventory; ``listen`` the address of this host that nodes and
+    BMCs reach (by default the one that the route to the BMC has); ``clean`` what is wiped of the root disk afterwards."""
+
+    driver: str = "redfish"
+    nodes: str = "nodes.yaml"
+    listen: str | None = None
+    clean: Annotated[str, Meta(pattern="^(none|metadata|full)$")] = "metadata"
+    user_data: str | None = None
+    console_ignore: list[str] = []
+    lease_timeout: Duration = "1h"
+    bmc_timeout: Duration = "2m"
+    boot_timeout: Duration = "10m"
+    write_timeout: Duration = "30m"
+    command_timeout: Duration = "60s"
+    output_limit: Size = "16MiB"
+    stop_timeout: Duration = "60s"
+
+
 class Platforms(Model, frozen=True):
     """The platforms this project boots its candidates on, by name."""
 
     container: ContainerPlatform = ContainerPlatform()
     vm: VmPlatform = VmPlatform()
+    metal: MetalPlatform = MetalPlatform()
 
 
 class Images(Model, frozen=True):

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from certify.config import Config
     from certify.deploy.driver import DeployDriver
     from certify.images.candidate import Transport
     from certify.images.convert import Converter
+    from certify.nodes.lab import Lab
     from certify.nodes.platform import Platform
 
 hookspec = pluggy.HookspecMarker("certify")
@@ -46,6 +49,10 @@ class Hooks:
     @hookspec
     def certify_platforms(self, config: Config) -> Iterable[Platform]:  # type: ignore[empty-body]
         """Platforms that boot candidates."""
+
+    @hookspec
+    def certify_labs(self, folder: Path | None) -> Iterable[Lab]:  # type: ignore[empty-body]
+        """Labs of virtual metal nodes below ``folder`` (None: a place of the plugin's choice), for ``certify lab``."""
 
     @hookspec
     def certify_deploy_drivers(self) -> Iterable[DeployDriver]:  # type: ignore[empty-body]
@@ -84,6 +91,9 @@ class Plugins:
 
     def platforms(self, config: Config) -> list[Platform]:
         return cast("list[Platform]", self._all("certify_platforms", config=config))
+
+    def labs(self, folder: Path | None) -> list[Lab]:
+        return cast("list[Lab]", self._all("certify_labs", folder=folder))
 
     def deploy_drivers(self) -> list[DeployDriver]:
         return cast("list[DeployDriver]", self._all("certify_deploy_drivers"))

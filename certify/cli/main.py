@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 import certify
-from certify.cli import convert, evidence, fleet, project, trust
+from certify.cli import convert, evidence, fleet, lab, project, trust
 from certify.cli.context import Settings
 from certify.errors import CertifyError
 
@@ -37,7 +37,14 @@ def cli(context: click.Context, config: Path | None, debug: bool) -> None:
     context.obj = Settings(config, debug)
 
 
-for command in (*project.COMMANDS, *evidence.COMMANDS, *convert.COMMANDS, *trust.COMMANDS, *fleet.COMMANDS):
+for command in (
+    *project.COMMANDS,
+    *evidence.COMMANDS,
+    *convert.COMMANDS,
+    *trust.COMMANDS,
+    *fleet.COMMANDS,
+    *lab.COMMANDS,
+):
     cli.add_command(command)
 
 

@@ -14,9 +14,10 @@ from certify.images.store import Store
 from certify.nodes.platform import NodeSpec, Progress
 from certify_disk.contents import boots_with
 from certify_disk.formats import qemu_img
+from certify_disk.seed import seed_iso
 from certify_disk.transport import DiskSource
+from certify_libvirt.access import vendor_data
 from certify_libvirt.domain import FIRMWARE_FILES, Files, Profile
-from certify_libvirt.seed import write_seed
 from certify_libvirt.snapshot import Snapshot
 
 #: A node's disk is larger than the image by this, unless vm.disk says how large: real disks are, and roots must grow.
@@ -118,12 +119,7 @@ class LocalDisks:
         if self._settings.data_disk:
             qemu_img("create", "-q", "-f", "qcow2", str(disks / "data"), str(size_bytes(self._settings.data_disk)))
         if wants_seed(profile, self._settings):
-            write_seed(
-                disks / "seed",
-                instance=f"certify-{secrets.token_hex(6)}",
-                hostname=hostname_of(spec),
-                user_data=spec.user_data or self.user_data(),
-            )
+            (disks / "seed").write_bytes(node_seed(spec, self.user_data()))
         if profile.firmware in FIRMWARE_FILES:
             shutil.copyfile(FIRMWARE_FILES[profile.firmware][1], disks / "nvram")
         return _files(disks, folder)
@@ -168,3 +164,13 @@ def wants_seed(profile: Profile, settings: VmPlatform) -> bool:
 def hostname_of(spec: NodeSpec) -> str:
     """A host name that says which node it is."""
     return "".join(c if c.isalnum() else "-" for c in spec.node_id.lower())[-40:].strip("-") or "certify"
+
+
+def node_seed(spec: NodeSpec, user_data: bytes) -> bytes:
+    """A new instance's seed, with the node's own user-data where it has some."""
+    return seed_iso(
+        instance=f"certify-{secrets.token_hex(6)}",
+        hostname=hostname_of(spec),
+        user_data=spec.user_data or user_data,
+        vendor_data=vendor_data(),
+    )

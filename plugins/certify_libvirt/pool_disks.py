@@ -6,7 +6,6 @@ The candidate's disk is uploaded once per digest and stays; every node's overlay
 from __future__ import annotations
 
 import re
-import secrets
 import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,10 +17,9 @@ from certify.errors import EngineUnavailable, UsageError
 from certify.images.candidate import ImageSource, hex_of
 from certify.images.store import Store
 from certify.nodes.platform import NodeSpec, Progress
-from certify_libvirt.disks import LocalDisks, hostname_of, node_disk_size, wants_seed
+from certify_libvirt.disks import LocalDisks, node_disk_size, node_seed, wants_seed
 from certify_libvirt.domain import Files, Profile
 from certify_libvirt.hypervisor import Hypervisor, translated
-from certify_libvirt.seed import write_seed
 from certify_libvirt.snapshot import Snapshot
 
 _PIECE = 1024 * 1024
@@ -65,11 +63,8 @@ class PoolDisks:
         disk = self._volume(f"certify-{folder.name}-disk", size, "qcow2", backing)
         files = Files(disk=disk)
         if wants_seed(profile, self._settings):
-            instance, name = f"certify-{secrets.token_hex(6)}", hostname_of(spec)
             with tempfile.NamedTemporaryFile() as file:
-                write_seed(
-                    Path(file.name), instance=instance, hostname=name, user_data=spec.user_data or self.user_data()
-                )
+                Path(file.name).write_bytes(node_seed(spec, self.user_data()))
                 files = Files(disk=disk, seed=self._upload(Path(file.name), f"certify-{folder.name}-seed"))
         return files
 

@@ -1,0 +1,31 @@
+"""A disk candidate as the raw bytes that a machine's disk gets, and its chunk manifest; both made once per digest and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from certify.files import write_whole
+from certify.images.candidate import hex_of
+from certify.images.chunks import Manifest, make_manifest, read_manifest
+from certify.images.store import Store, locked
+from certify.nodes.platform import Progress
+from certify_disk.formats import qemu_img
+from certify_disk.transport import DiskSource
+
+
+def raw_disk(store: Store, source: DiskSource, progress: Progress) -> tuple[Path, Manifest]:
+    """The raw disk (with holes where there is nothing) and its manifest. Raises ImageError."""
+    folder = store.folder("raw") / hex_of(source.candidate.digest)
+    with locked(folder.with_suffix(".lock")):
+        disk, note = folder / "disk", folder / "manifest"
+        if not note.exists():
+            progress("making its raw disk")
+            folder.mkdir(exist_ok=True, mode=0o700)
+            partial = folder / "partial"
+            qemu_img("convert", "-q", "-f", source.format, "-O", "raw", str(source.path), str(partial))
+            progress("digesting its chunks")
+            manifest = make_manifest(partial, source.candidate.digest)
+            partial.chmod(0o400)
+            partial.replace(disk)
+            write_whole(note, manifest.encoded())
+        return disk, read_manifest(note.read_bytes())

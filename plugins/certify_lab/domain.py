@@ -1,0 +1,33 @@
+"""A virtual metal node as libvirt's XML: what a small server has, on emulated hardware."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT_GIB, DATA_GIB = 8, 1
+_MEMORY_MIB = 1024
+_CPUS = 2
+_OVMF = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+
+
+def node_xml(name: str, identity: str, folder: Path, *, kvm: bool) -> str:
+    """Two disks (serials ``root`` and ``data``), one network card, UEFI, a serial console that is kept in a file."""
+    disks = "".join(
+        f"<disk type='file' device='disk'><driver name='qemu' type='raw' cache='writeback' discard='unmap'/>"
+        f"<source file='{folder}/{disk}'/><target dev='{target}' bus='virtio'/><serial>{disk}</serial></disk>"
+        for disk, target in (("root", "vda"), ("data", "vdb"))
+    )
+    processor = "<cpu mode='host-passthrough'/>" if kvm else "<cpu mode='maximum'/>"
+    return f"""<domain type='{"kvm" if kvm else "qemu"}'>
+<name>{name}</name><uuid>{identity}</uuid>
+<memory unit='MiB'>{_MEMORY_MIB}</memory><vcpu>{_CPUS}</vcpu>{processor}
+<os><type arch='x86_64' machine='q35'>hvm</type>
+<loader readonly='yes' type='pflash'>{_OVMF}</loader><nvram>{folder}/nvram</nvram><boot dev='hd'/></os>
+<features><acpi/></features>
+<on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
+<devices>{disks}
+<interface type='user'><model type='virtio'/></interface>
+<serial type='file'><source path='{folder}/console.log' append='on'/><target port='0'/></serial>
+<rng model='virtio'><backend model='random'>/dev/urandom</backend></rng>
+<video><model type='vga'/></video>
+</devices></domain>"""

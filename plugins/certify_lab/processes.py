@@ -1,0 +1,66 @@
+"""A background process of the lab: known by its pid and the moment it started, so that nobody else's is ever ended."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+_STOP_SECONDS = 15.0
+
+
+class Daemon:
+    """One program, its pid file and, beside that, its log."""
+
+    def __init__(self, name: str, note: Path) -> None:
+        self.name = name
+        self._note = note
+        self.log = note.parent / f"{name}.log"
+
+    def start(
+        self, command: list[str], environment: dict[str, str], folder: Path, *, user: pwd.struct_passwd | None = None
+    ) -> None:
+        """Start it in a session of its own, as ``user`` where we may choose."""
+        who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user and os.getuid() == 0 else {}
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, **who,  # type: ignore[call-overload]
+            )  # fmt: skip
+        self._note.write_text(f"{process.pid} {_started(process.pid)}")
+
+    def runs(self) -> bool:
+        """Whether the process that was started still does."""
+        return self._pid() is not None
+
+    def stop(self) -> None:
+        """Ask it to end, kill it when it does not. Safe to repeat."""
+        pid = self._pid()
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        while self._pid() is not None:
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        self._note.unlink(missing_ok=True)
+
+    def _pid(self) -> int | None:
+        try:
+            pid, started = self._note.read_text().split()
+            return int(pid) if _started(int(pid)) == started else None
+        except (OSError, ValueError):
+            return None
+
+
+def _started(pid: int) -> str:
+    """When a process started, in ticks since the host did (proc(5), field 22); empty for one that is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]

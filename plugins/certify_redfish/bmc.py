@@ -1,0 +1,302 @@
+"""One machine's BMC, by Redfish (DMTF DSP0266): small steps that read, act if needed, and then watch until it is so.
+
+Rules: nothing a BMC answers to a change is believed before it is observed. A change that got no answer is never simply sent
+again: the state is read first, and the change sent again only when it is seen not to have happened. A BMC that says nothing
+is unknown, not off. sushy parses; retries, time and errors are ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import sushy
+from sushy import auth, connector, exceptions
+
+from certify.errors import CertifyError, EngineUnavailable, UsageError
+from certify.nodes.inventory import MetalNode
+from certify_redfish.quirks import Quirks, quirks_of
+
+POLL = 0.5
+_ANSWER = 20.0
+_ACT_AGAIN = 15.0  # seconds without the wanted state after which a change that was seen not to happen is sent again
+_CD = {"CD", "DVD"}
+_SILENT = (exceptions.ConnectionError, requests.RequestException)
+_LATER = {404, 409, 412, 423, 500, 502, 503, 504}  # answers of a BMC that is busy with something else
+
+
+class OnePerCall(connector.Connector):  # type: ignore[misc]
+    """sushy's connector without its own repeats: one request, one answer or one error."""
+
+    def _op(self, *args: Any, **options: Any) -> Any:
+        options.setdefault("server_side_retries_left", 0)
+        return super()._op(*args, **options)
+
+
+class Bmc:
+    """The BMC of one node. ``exchanges`` grows with every request: method, path, status; never a header or a password."""
+
+    def __init__(self, name: str, node: MetalNode, *, patience: float = 1.0) -> None:
+        self.name = name
+        self.node = node
+        self.exchanges: list[str] = []
+        self._patience = patience
+        self._root: Any = None
+        self._system: Any = None
+        self.quirks = Quirks()
+
+    # -- who it is -------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Log in and find the machine that the inventory means; nothing is changed.
+
+        Raises EngineUnavailable when it does not answer, UsageError for a wrong password, identity or address.
+        """
+        given = self.node.bmc
+        address = urlsplit(given.address)
+        verify = given.ca if given.ca is not None else True
+        line = OnePerCall(
+            f"{address.scheme}://{address.netloc}", verify=verify, response_callback=self._record,
+            server_side_retries=1, default_request_timeout=_ANSWER, connect_timeout=5,
+        )  # fmt: skip
+        password = auth.BasicAuth(given.username, given.password.read())
+        try:
+            self._root = sushy.Sushy(given.address, auth=password, connector=line, root_prefix="/redfish/v1/")
+            self._system = self._find()
+        except exceptions.AccessError:
+            raise UsageError(
+                f"{self.name}: its BMC refuses the user {given.username!r}", "check the password; it was tried once"
+            ) from None
+        except (exceptions.SushyError, requests.RequestException) as error:
+            raise self._silent(error) from None
+        self._identify()
+        self.quirks = quirks_of(self._system.manufacturer or "", self._system.model or "")
+
+    def _find(self) -> Any:
+        wanted = self.node.bmc.system
+        if wanted is not None:
+            return self._root.get_system(wanted)
+        systems = self._root.get_system_collection().get_members()
+        same = [s for s in systems if self.node.uuid and (s.uuid or "").lower() == self.node.uuid.lower()]
+        if len(same or systems) != 1:
+            there = ", ".join(s.path for s in systems) or "none"
+            raise UsageError(f"{self.name}: its BMC has {len(systems)} systems: {there}", "name one: bmc.system")
+        return (same or systems)[0]
+
+    def _identify(self) -> None:
+        """Raises UsageError unless the machine is the one the inventory means."""
+        pairs = (("uuid", self.node.uuid, self._system.uuid), ("serial", self.node.serial, self._system.serial_number))
+        for what, wanted, seen in pairs:
+            if wanted is not None and wanted.lower() != (seen or "").lower():
+                raise UsageError(
+                    f"{self.name}: the machine there has {what} {seen}, nodes.yaml says {wanted}",
+                    "nothing was changed; correct nodes.yaml",
+                )
+
+    @property
+    def uuid(self) -> str:
+        """The machine's UUID as the BMC tells it."""
+        return str(self._system.uuid or "").lower()
+
+    def facts(self) -> dict[str, Any]:
+        """What the BMC says of its machine."""
+        system = self._system
+        return {
+            "manufacturer": system.manufacturer, "model": system.model, "serial": system.serial_number,
+            "uuid": self.uuid, "bios": system.bios_version, "power": self.power(),
+        }  # fmt: skip
+
+    # -- power -----------------------------------------------------------------------------------------------------
+
+    def power(self) -> str:
+        """``On``, ``Off`` or what else it says. Raises EngineUnavailable."""
+        state = self._read(self._system).power_state
+        return str(getattr(state, "value", state))
+
+    def ensure_off(self, timeout: float, *, graceful: float = 0.0) -> None:
+        """Off, by asking for at most ``graceful`` seconds and then by force. Raises EngineUnavailable."""
+        if graceful and self.power() != "Off":
+            try:
+                self._ensure(
+                    "off", lambda: self.power() == "Off", lambda: self._reset("GracefulShutdown"), graceful, once=True
+                )
+            except EngineUnavailable:
+                graceful = 0.0  # it did not listen; force is next
+        self._ensure("off", lambda: self.power() == "Off", lambda: self._reset("ForceOff"), timeout)
+
+    def ensure_on(self, timeout: float) -> None:
+        """On. Raises EngineUnavailable."""
+        self._ensure("on", lambda: self.power() == "On", lambda: self._reset("On"), timeout)
+
+    def _reset(self, kind: str) -> None:
+        field = self._system._actions.reset  # sushy has no public way to post without its own repeats
+        allowed = field.allowed_values or [kind]
+        known = [str(getattr(value, "value", value)) for value in allowed]
+        kind = kind if kind in known or kind != "GracefulShutdown" else "ForceOff"
+        self._change("POST", field.target_uri, {"ResetType": kind})
+
+    # -- boot device -----------------------------------------------------------------------------------------------
+
+    def ensure_boot(self, target: str, enabled: str, timeout: float) -> None:
+        """Boot from ``Cd``, ``Hdd`` or ``Pxe``, ``Once`` or ``Continuous``. Raises EngineUnavailable."""
+        enabled = self.quirks.boot_enabled or enabled
+
+        def seen() -> bool:
+            boot = self._read(self._system).boot
+            return str(getattr(boot.target, "value", boot.target)) == target
+
+        body = {"Boot": {"BootSourceOverrideTarget": target, "BootSourceOverrideEnabled": enabled}}
+        done = False
+
+        def act() -> None:
+            nonlocal done
+            self._change("PATCH", self._system.path, body)
+            done = True
+
+        self._ensure(f"set to boot from {target}", lambda: done and seen(), act, timeout)
+
+    # -- virtual media ---------------------------------------------------------------------------------------------
+
+    def slots(self) -> list[Any]:
+        """Virtual media that take a CD or DVD image: those of the system, else those of its managers."""
+        found: list[Any] = []
+        for holder in (self._system, *self._guarded(lambda: self._system.managers)):
+            try:
+                members = holder.virtual_media.get_members()
+            except (exceptions.MissingAttributeError, exceptions.ResourceNotFoundError):
+                continue
+            except (exceptions.SushyError, requests.RequestException) as error:
+                raise self._silent(error) from None
+            found += [m for m in members if {str(getattr(t, "value", t)) for t in m.media_types or []} & _CD]
+            if found:
+                break
+        return found
+
+    def ensure_ejected(self, timeout: float) -> None:
+        """No image in any slot. Raises EngineUnavailable."""
+        for slot in self.slots():
+            self._ensure(
+                "without media",
+                lambda slot=slot: not self._read(slot).inserted,  # type: ignore[misc]
+                lambda slot=slot: self._media(slot._get_eject_media_uri(), {}, {"Image": None}),  # type: ignore[misc]
+                timeout,
+            )
+
+    def ensure_inserted(self, url: str, timeout: float) -> None:
+        """``url`` in a slot, and in that slot only. Raises EngineUnavailable."""
+        slots = self.slots()
+        if not slots:
+            raise EngineUnavailable(
+                f"{self.name}: its BMC has no virtual CD or DVD", "boot it by PXE, or license the feature"
+            )
+        slot = slots[0]
+
+        def seen() -> bool:
+            now = self._read(slot)
+            return bool(now.inserted) and now.image == url
+
+        body = {"Image": url, "Inserted": True, "WriteProtected": True, **self.quirks.insert_fields}
+        self._ensure(
+            "with the installer's medium", seen, lambda: self._media(slot._get_insert_media_uri(), body, body), timeout
+        )
+
+    def _media(self, how: tuple[str, bool], posted: dict[str, Any], patched: dict[str, Any]) -> None:
+        """By the action where the slot has one, else by writing its ``Image`` (DSP0266: some services offer only that)."""
+        path, by_patch = how
+        self._change("PATCH" if by_patch else "POST", path, patched if by_patch else posted)
+
+    # -- how a step is done ----------------------------------------------------------------------------------------
+
+    def _ensure(
+        self, what: str, seen: Callable[[], bool], act: Callable[[], None], timeout: float, *, once: bool = False
+    ) -> None:
+        """Read; act if needed; watch. Acts again only when the wanted state stays away, and never while nothing is known."""
+        deadline = time.monotonic() + timeout * self._patience
+        acted, said = float("-inf"), ""
+        while True:
+            try:
+                if seen():
+                    return
+                known = True
+            except EngineUnavailable as error:
+                known, said = False, error.message
+            now = time.monotonic()
+            if known and now - acted > _ACT_AGAIN * self._patience and not (once and acted > 0):
+                try:
+                    acted = now
+                    act()
+                    continue
+                except _Busy as error:
+                    said, acted = str(error), now - _ACT_AGAIN * self._patience + 2 * POLL
+                except EngineUnavailable as error:
+                    said = error.message
+            if time.monotonic() > deadline:
+                raise EngineUnavailable(
+                    f"{self.name}: not {what} after {timeout * self._patience:.0f} s{': ' + said if said else ''}",
+                    "see the exchanges with its BMC in the evidence",
+                )
+            time.sleep(POLL)
+
+    def _read(self, resource: Any) -> Any:
+        self._guarded(lambda: resource.refresh(force=True))
+        return resource
+
+    def _guarded(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except CertifyError:
+            raise
+        except (exceptions.SushyError, requests.RequestException) as error:
+            raise self._silent(error) from None
+
+    def _change(self, method: str, path: str, body: dict[str, Any]) -> None:
+        """One change, sent once. A task is watched to its end. Raises EngineUnavailable; _Busy when it was refused for now."""
+        line = self._root._conn
+        try:
+            answer = line._op(method, path, data=body, headers={"If-Match": "*"} if self.quirks.if_match else None)
+        except exceptions.AccessError:
+            raise UsageError(
+                f"{self.name}: its BMC refuses {method} {path}", "give the user the operator's role"
+            ) from None
+        except exceptions.HTTPError as error:
+            if error.status_code in _LATER:
+                raise _Busy(f"{method} {path} was answered {error.status_code}") from None
+            raise EngineUnavailable(f"{self.name}: {method} {path}: {error}", "see its event log") from None
+        except _SILENT as error:
+            raise self._silent(error) from None
+        if answer.status_code == 202 and (monitor := answer.headers.get("Location")):
+            self._watch_task(monitor)
+
+    def _watch_task(self, monitor: str) -> None:
+        """DSP0266, 12.2 "Asynchronous operations": done when the monitor answers anything but 202. Raises EngineUnavailable."""
+        deadline = time.monotonic() + 120 * self._patience
+        while time.monotonic() < deadline:
+            answer = self._guarded(lambda: self._root._conn._op("GET", urlsplit(monitor).path))
+            content = answer.json() if answer.content else {}
+            state = content.get("TaskState", "Completed" if answer.status_code != 202 else "Running")
+            if state in ("Exception", "Killed", "Cancelled"):
+                words = "; ".join(str(m.get("Message", "")) for m in content.get("Messages", []))
+                raise EngineUnavailable(
+                    f"{self.name}: a task of its BMC ended as {state}: {words[:200]}", "see its event log"
+                )
+            if answer.status_code != 202 and state not in ("Running", "New", "Starting", "Pending"):
+                return
+            time.sleep(POLL)
+        raise EngineUnavailable(f"{self.name}: a task of its BMC does not end", "see its event log")
+
+    def _silent(self, error: Exception) -> EngineUnavailable:
+        words = str(error).replace(self.node.bmc.address, "its BMC")
+        return EngineUnavailable(
+            f"{self.name}: {words[:300]}", f"does {urlsplit(self.node.bmc.address).hostname} answer?"
+        )
+
+    def _record(self, response: Any) -> None:
+        request = response.request
+        self.exchanges.append(f"{request.method} {urlsplit(request.url).path} {response.status_code}")
+
+
+class _Busy(Exception):
+    """The BMC said no for now: nothing has happened, so the same may be asked again."""

@@ -1,0 +1,218 @@
+"""Builds the installer's boot medium: an ISO image for UEFI and BIOS, from Debian packages, kept by the digest of its recipe.
+
+For each attempt a few bytes of it are replaced while it is served: the attempt's configuration, in an initramfs archive of
+its own (:func:`configured`). So a medium is built once and every attempt boots bytes that nobody else gets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from certify.errors import EngineUnavailable
+from certify.files import write_whole
+from certify.images.store import Store, locked
+
+#: Bytes of configuration that an attempt may have.
+CONFIG_SIZE = 16384
+_PACKAGES = "busybox-static,kmod,python3-minimal,libpython3-stdlib,openssl,linux-image-amd64"
+_SUITE = "bookworm"
+_DRIVERS = """
+virtio_pci virtio_blk virtio_scsi virtio_net virtio_rng ahci ata_piix sd_mod nvme usb_storage uas xhci_pci ehci_pci
+megaraid_sas mpt3sas hpsa smartpqi aacraid mptsas vmw_pvscsi sdhci_pci mmc_block
+e1000 e1000e igb igc ixgbe i40e ice tg3 bnxt_en bnx2x be2net mlx4_en mlx5_core qede r8169 vmxnet3 ena hv_netvsc hv_storvsc
+efivarfs tpm_tis tpm_crb
+"""
+_LEFT_OUT = ("test", "idlelib", "lib2to3", "pydoc_data", "ensurepip", "distutils", "unittest", "xml", "sqlite3", "dbm")
+_UNUSED = (
+    "libsqlite",
+    "libdb-",
+    "libncurses",
+    "libreadline",
+    "libtirpc",
+    "libnsl",
+    "libtic",
+    "libpanel",
+    "libform",
+    "libmenu",
+)
+_GRUB = """set timeout=0
+terminal_input console
+terminal_output console
+linux /vmlinuz console=tty0 console=ttyS0,115200 quiet panic=10
+initrd /initrd.img /config.img
+boot
+"""
+_TOOLS = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+_NEEDS = "apt-get install mmdebstrap busybox-static kmod zstd grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools"
+
+
+@dataclass(frozen=True)
+class Medium:
+    """The installer's ISO: its file and the byte at which the attempt's configuration begins."""
+
+    path: Path
+    config_at: int
+
+
+def recipe_digest() -> str:
+    """Changes whenever anything that is ours and goes into the medium does."""
+    own = resources.files("certify_redfish") / "installer"
+    parts = [_PACKAGES, _SUITE, _DRIVERS, _GRUB, str(CONFIG_SIZE)]
+    parts += [part.read_text() for part in sorted(own.iterdir(), key=lambda p: p.name) if part.is_file()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def medium(store: Store) -> Medium:
+    """The medium, from the store or built now (about a minute). Raises EngineUnavailable with what is missing."""
+    folder = store.folder("installer") / recipe_digest()
+    with locked(folder.with_suffix(".lock")):
+        if not (folder / "offset").exists():
+            _build(folder)
+    return Medium(folder / "installer.iso", int((folder / "offset").read_text()))
+
+
+def configured(config: bytes) -> bytes:
+    """The bytes that take the placeholder's place. Raises EngineUnavailable when they do not fit."""
+    if len(config) > CONFIG_SIZE:
+        raise EngineUnavailable("the attempt's configuration does not fit into the medium", "use a shorter address")
+    return config.ljust(CONFIG_SIZE)
+
+
+def _build(folder: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="certify-installer-", dir=folder.parent) as name:
+        work = Path(name)
+        tree, iso = work / "tree", work / "iso"
+        (iso / "boot/grub").mkdir(parents=True)
+        mode = "root" if os.geteuid() == 0 else "unshare"
+        _run(
+            [
+                "mmdebstrap",
+                "--quiet",
+                "--variant=extract",
+                f"--mode={mode}",
+                f"--include={_PACKAGES}",
+                _SUITE,
+                f"{tree}.tar",
+            ]
+        )
+        tree.mkdir()
+        _run(["tar", "-x", "-C", str(tree), "-f", f"{tree}.tar", "--no-same-owner", "--exclude=./dev/*"])
+        root = _select(tree, work / "root")
+        shutil.copy(next((tree / "boot").glob("vmlinuz-*")), iso / "vmlinuz")
+        _archive(root, iso / "initrd.img")
+        config = work / "config"
+        (config / "certify").mkdir(parents=True)
+        mark = os.urandom(32).hex().encode()
+        (config / "certify/config.json").write_bytes(mark.ljust(CONFIG_SIZE))
+        _archive(config, iso / "config.img", packed=False)
+        (iso / "boot/grub/grub.cfg").write_text(_GRUB)
+        modules = "part_gpt part_msdos iso9660 linux normal configfile search echo all_video"
+        _run(
+            [
+                "grub-mkrescue",
+                "-o",
+                str(work / "installer.iso"),
+                str(iso),
+                f"--install-modules={modules}",
+                "--fonts=",
+                "--locales=",
+                "--themes=",
+            ]
+        )
+        content = (work / "installer.iso").read_bytes()
+        at = content.find(mark)
+        if at < 0 or content.find(mark, at + 1) >= 0:
+            raise EngineUnavailable(
+                "the installer's medium has no place for its configuration", "report this as a defect"
+            )
+        folder.mkdir(exist_ok=True)
+        (work / "installer.iso").replace(folder / "installer.iso")
+        write_whole(folder / "offset", str(at).encode())
+
+
+def _select(tree: Path, root: Path) -> Path:
+    """Of the extracted packages, what the installer runs."""
+    version = next((tree / "lib/modules").iterdir()).name
+    _run(["depmod", "-b", str(tree), version])
+    for name in ("bin/busybox", "bin/kmod", "usr/bin/openssl", "usr/bin/python3.11", "etc/ssl/openssl.cnf"):
+        _copy(tree, root, name)
+    for folder in ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"):
+        for library in (tree / folder).glob("*.so*"):
+            if not library.name.startswith(_UNUSED):
+                _copy(tree, root, str(library.relative_to(tree)))
+    _copy(tree, root, "lib64/ld-linux-x86-64.so.2")
+    shutil.copytree(
+        tree / "usr/lib/python3.11", root / "usr/lib/python3.11", symlinks=True,
+        ignore=shutil.ignore_patterns("__pycache__", "config-3*", *_LEFT_OUT),
+    )  # fmt: skip
+    for link, target in (("usr/bin/python3", "python3.11"), ("usr/sbin/modprobe", "/bin/kmod")):
+        (root / link).parent.mkdir(parents=True, exist_ok=True)
+        (root / link).symlink_to(target)
+    _modules(tree, root, version)
+    own = resources.files("certify_redfish") / "installer"
+    (root / "certify/installer").mkdir(parents=True)
+    for part in own.iterdir():
+        if part.name in ("init", "dhcp"):
+            program = root / ("init" if part.name == "init" else "certify/dhcp")
+            program.write_text(part.read_text())
+            program.chmod(0o755)
+        elif part.name.endswith(".py"):
+            (root / "certify/installer" / part.name).write_text(part.read_text())
+    return root
+
+
+def _copy(tree: Path, root: Path, name: str) -> None:
+    """A file and, where it is a link, what it leads to; both at their places."""
+    target = root / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2((tree / name).resolve(), target)
+
+
+def _modules(tree: Path, root: Path, version: str) -> None:
+    """The drivers and all that they depend on, with the tables that modprobe reads."""
+    source, target = tree / "lib/modules" / version, root / "lib/modules" / version
+    target.mkdir(parents=True)
+    wanted: set[str] = set()
+    for driver in _DRIVERS.split():
+        done = subprocess.run(
+            ["modprobe", "-d", str(tree), "-S", version, "--show-depends", driver],
+            capture_output=True, text=True, check=False, env=_TOOLS,
+        )  # fmt: skip
+        wanted |= {line.split()[1] for line in done.stdout.splitlines() if line.startswith("insmod")}
+    for path in wanted:
+        inside = (
+            Path(path).relative_to(source) if path.startswith(str(source)) else Path(path.split(f"{version}/", 1)[1])
+        )
+        (target / inside).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / inside, target / inside)
+    for table in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
+        shutil.copy2(source / table, target / table)
+    _run(["depmod", "-b", str(root), version])
+
+
+def _archive(root: Path, target: Path, *, packed: bool = True) -> None:
+    """An initramfs archive (the kernel's Documentation/driver-api/early-userspace/buffer-format.rst), everything root's."""
+    names = "\n".join(sorted(str(path.relative_to(root)) for path in root.rglob("*")))
+    command = ["busybox", "cpio", "-o", "-H", "newc", "-R", "0:0"]
+    done = subprocess.run(command, input=names.encode(), cwd=root, capture_output=True, check=True, env=_TOOLS)
+    target.write_bytes(done.stdout)
+    if packed:
+        _run(["zstd", "-q", "-12", "--rm", str(target), "-o", f"{target}.zst"])
+        Path(f"{target}.zst").replace(target)
+
+
+def _run(command: list[str]) -> None:
+    try:
+        subprocess.run(command, check=True, capture_output=True, env=_TOOLS, text=True)
+    except FileNotFoundError:
+        raise EngineUnavailable(f"the installer cannot be built: {command[0]} is missing", _NEEDS) from None
+    except subprocess.CalledProcessError as error:
+        words = (error.stderr.strip().splitlines() or ["no word"])[-1]
+        raise EngineUnavailable(f"the installer cannot be built: {command[0]}: {words[:200]}", _NEEDS) from None

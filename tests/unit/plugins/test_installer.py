@@ -1,0 +1,305 @@
+"""What runs on a metal node, on files in place of disks: writing, proving, resuming, moving the table, choosing the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certify.images.chunks import make_manifest
+from certify_redfish.installer import agent, writer
+from certify_redfish.installer.disks import NoSuchDisk, list_disks, select
+from certify_redfish.installer.gpt import BadTable, move
+from certify_redfish.installer.writer import Order, WriteFailed, Writer, wipe
+from certify_redfish.keys import make_keys
+
+MIB = 1024 * 1024
+SEED = b"seed".ljust(4096, b"\1")
+SEED_ID = uuid.UUID(int=7)
+_TABLE = """label: gpt
+label-id: 11111111-2222-4333-8444-555555555555
+start=1MiB, size=1MiB, name=a, uuid=11111111-2222-4333-8444-666666666666
+start=2MiB, size=5MiB, type=linux, name=root, uuid=11111111-2222-4333-8444-777777777777
+"""
+
+
+def image(folder: Path, *, fill: bytes = b"x", size: int = 8 * MIB, name: str = "image") -> Path:
+    path = folder / name
+    with path.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(
+        ["sfdisk", "-q", str(path)], input=_TABLE.encode(), check=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin"}
+    )
+    with path.open("r+b") as file:
+        for at in (2, 4, 5):
+            file.seek(at * MIB)
+            file.write(fill * 5000)
+    return path
+
+
+def blank(folder: Path, size: int = 32 * MIB, fill: bytes = b"") -> Path:
+    path = folder / "disk"
+    with path.open("wb") as file:
+        file.write(fill * (size // max(1, len(fill))) if fill else b"")
+        file.truncate(size)
+    return path
+
+
+class Server:
+    """Serves an image's chunks, counts them, and can cut or spoil what it serves."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.asked = path, []  # type: ignore[var-annotated]
+        manifest = make_manifest(path, "sha256:00")
+        self.order = Order(manifest.size, manifest.chunk_size, manifest.chunks, SEED, SEED_ID)
+
+    def fetch(self, index: int) -> bytes:
+        self.asked.append(index)
+        with self.path.open("rb") as file:
+            file.seek(index * MIB)
+            return file.read(MIB)
+
+
+def written(disk: Path, server: Server) -> Writer:
+    made = Writer(str(disk), server.order, server.fetch)
+    made.write()
+    return made
+
+
+def boots(disk: Path) -> bool:
+    with disk.open("rb") as file:
+        return any(file.read(MIB))
+
+
+def table(disk: Path) -> str:
+    command = ["sfdisk", "--verify", "--no-tell-kernel", str(disk)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin", "LC_ALL": "C"}
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("fill", [b"", b"old"])
+def test_what_is_on_the_disk_afterwards_is_the_image(tmp_path: Path, fill: bytes) -> None:
+    source, disk = image(tmp_path), blank(tmp_path, fill=fill)
+    made = written(disk, Server(source))
+    content, wanted = disk.read_bytes(), source.read_bytes()
+    assert content[MIB : 7 * MIB] == wanted[MIB : 7 * MIB]
+    assert content.count(SEED) == 1
+    assert made.tally.verified == made.tally.total
+    assert "No errors detected" in table(disk), table(disk)
+
+
+def test_the_same_again_fetches_the_table_only(tmp_path: Path) -> None:
+    source, disk = image(tmp_path), blank(tmp_path)
+    written(disk, Server(source))
+    again = Server(source)
+    written(disk, again)
+    assert again.asked == [0]
+
+
+def test_another_image_fetches_what_differs(tmp_path: Path) -> None:
+    disk = blank(tmp_path)
+    written(disk, Server(image(tmp_path)))
+    other = image(tmp_path, name="other")
+    with other.open("r+b") as file:
+        file.seek(5 * MIB)
+        file.write(b"new")
+        file.seek(4 * MIB)
+        file.write(bytes(6000))
+    server = Server(other)
+    made = written(disk, server)
+    assert sorted(server.asked) == [0, 5]
+    assert made.tally.zeroed == 1
+    assert disk.read_bytes()[MIB : 7 * MIB] == other.read_bytes()[MIB : 7 * MIB]
+
+
+def test_a_node_that_dies_in_the_middle_boots_nothing_and_goes_on_later(tmp_path: Path) -> None:
+    source, disk = image(tmp_path), blank(tmp_path)
+    written(disk, Server(image(tmp_path, fill=b"y", name="before")))
+    cut = Server(source)
+
+    def fetch(index: int) -> bytes:
+        if len(cut.asked) >= 2:
+            raise OSError("cut")
+        return cut.fetch(index)
+
+    with pytest.raises(OSError, match="cut"):
+        Writer(str(disk), cut.order, fetch, workers=1).write()
+    assert not boots(disk)
+    rest = Server(source)
+    written(disk, rest)
+    assert sorted(rest.asked) == [0, 4, 5]
+    assert boots(disk)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda p: p[:-1], lambda p: bytes([p[0] ^ 1]) + p[1:], lambda p: b"", lambda p: p + b"x"]
+)
+def test_a_chunk_that_is_not_right_is_never_written(tmp_path: Path, spoil: Any) -> None:
+    source, disk = image(tmp_path), blank(tmp_path)
+    server = Server(source)
+    with pytest.raises(WriteFailed, match="chunk 4 came with the wrong content"):
+        Writer(str(disk), server.order, lambda i: spoil(server.fetch(i)) if i == 4 else server.fetch(i)).write()
+    content = disk.read_bytes()
+    assert not any(content[4 * MIB : 5 * MIB])
+    assert not boots(disk)
+
+
+def test_a_medium_that_does_not_keep_what_is_written_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, disk = image(tmp_path), blank(tmp_path)
+    put = Writer._put
+
+    def rotten(opened: Any, at: int, piece: bytes) -> None:
+        put(opened, at, piece if at != 5 * MIB else b"\0" + piece[1:])
+
+    monkeypatch.setattr(Writer, "_put", staticmethod(rotten))
+    with pytest.raises(WriteFailed, match="chunk 5 is not on the medium"):
+        written(disk, Server(source))
+    assert not boots(disk)
+
+
+def test_a_disk_that_is_too_small_keeps_what_it_has(tmp_path: Path) -> None:
+    source, disk = image(tmp_path), blank(tmp_path, size=7 * MIB + 512 * 40, fill=b"old!")
+    before = hashlib.sha256(disk.read_bytes()).digest()
+    with pytest.raises(BadTable, match="the image, its seed"):
+        written(disk, Server(source))
+    assert hashlib.sha256(disk.read_bytes()).digest() == before
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return image(tmp_path_factory.mktemp("gpt")).read_bytes()[:MIB]
+
+
+@given(
+    flips=st.lists(
+        st.tuples(st.integers(512, 34 * 512 - 1).filter(lambda at: not 604 <= at < 1024), st.integers(1, 255)),
+        min_size=1, max_size=3, unique_by=lambda flip: flip[0],
+    )
+)  # fmt: skip
+def test_a_table_with_a_flipped_bit_is_refused(head: bytes, flips: list[tuple[int, int]]) -> None:
+    spoiled = bytearray(head)
+    for at, bits in flips:
+        spoiled[at] ^= bits
+    with pytest.raises(BadTable):
+        move(bytes(spoiled), 32 * MIB, 4096, SEED_ID)
+
+
+def test_a_disk_without_a_table_is_refused() -> None:
+    with pytest.raises(BadTable, match="no GUID partition table"):
+        move(bytes(MIB), 32 * MIB, 4096, SEED_ID)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_wiped_disk_boots_nothing(tmp_path: Path, full: bool) -> None:
+    disk = blank(tmp_path, fill=b"data")
+    wipe(str(disk), full=full)
+    content = disk.read_bytes()
+    assert not any(content[:MIB])
+    assert not any(content[-MIB:])
+    assert any(content) is not full
+
+
+DISKS: list[dict[str, Any]] = [
+    {"name": "sda", "serial": "A1", "wwn": "", "model": "M", "size": 8 * 1024**3, "rotational": False},
+    {"name": "sdb", "serial": "A2", "wwn": "", "model": "M", "size": 4 * 1024**3, "rotational": True},
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({"serial": "A1"}, "sda"),
+        ({"size": ">=5GiB"}, "sda"),
+        ({"size": "<=5GiB"}, "sdb"),
+        ({"size": "4GiB"}, "sdb"),
+        ({"rotational": True}, "sdb"),
+    ],
+)
+def test_the_one_disk_that_matches(asked: dict[str, Any], name: str) -> None:
+    assert select(DISKS, asked)["name"] == name
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"model": "M"}, {"serial": "A3"}, {"serial": "A1", "rotational": True}, {"size": "much"}]
+)
+def test_not_exactly_one_disk_is_an_error_that_names_them(asked: dict[str, Any]) -> None:
+    with pytest.raises(NoSuchDisk, match="sda: serial A1"):
+        select(DISKS, asked)
+
+
+def test_disks_are_read_from_sysfs(tmp_path: Path) -> None:
+    for name, files in {
+        "vda": {"size": "16", "serial": "root", "queue/rotational": "1", "ro": "0"},
+        "sda": {"size": "32", "device/vpd_pg80": "\0\x80\0\4WX12", "device/model": "Disk ", "queue/rotational": "0"},
+        "loop0": {"size": "1"},
+    }.items():
+        for file, text in files.items():
+            path = tmp_path / "block" / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text.encode("latin-1"))
+    found = {disk["name"]: disk for disk in list_disks(tmp_path)}
+    assert set(found) == {"vda", "sda"}
+    assert (found["vda"]["serial"], found["vda"]["size"], found["vda"]["rotational"]) == ("root", 16 * 512, True)
+    assert (found["sda"]["serial"], found["sda"]["model"]) == ("WX12", "Disk")
+
+
+class TestPlan:
+    """A plan is obeyed only when it is signed, for this machine and attempt, and fresh."""
+
+    OWN: ClassVar = {"uuid": "u-1", "token": "t-1"}
+    PLAN: ClassVar = {"uuid": "U-1", "token": "t-1", "expires": 100.0}
+
+    def answer(self, tmp_path: Path, plan: dict[str, Any], *, spoil: bool = False) -> tuple[dict[str, str], Path]:
+        import base64
+        import json
+
+        keys = make_keys()
+        data = json.dumps(plan).encode()
+        signature = keys.sign(data)
+        if spoil:
+            data = data.replace(b"u", b"v", 1)
+        (tmp_path / "key.pem").write_text(keys.public)
+        answer = {"plan": base64.b64encode(data).decode(), "signature": base64.b64encode(signature).decode()}
+        return answer, tmp_path / "key.pem"
+
+    def test_a_good_one(self, tmp_path: Path) -> None:
+        assert agent.accept(*self.answer(tmp_path, self.PLAN), self.OWN, 99.0) == self.PLAN
+
+    @pytest.mark.parametrize(
+        ("change", "now", "why"),
+        [({"uuid": "other"}, 99.0, "for machine"), ({"token": "old"}, 99.0, "another attempt"), ({}, 101.0, "expired")],
+    )
+    def test_another_ones_or_an_old_one(self, tmp_path: Path, change: dict[str, str], now: float, why: str) -> None:
+        with pytest.raises(agent.Refused, match=why):
+            agent.accept(*self.answer(tmp_path, {**self.PLAN, **change}), self.OWN, now)
+
+    def test_a_changed_one(self, tmp_path: Path) -> None:
+        with pytest.raises(agent.Refused, match="signature"):
+            agent.accept(*self.answer(tmp_path, self.PLAN, spoil=True), self.OWN, 99.0)
+
+    def test_the_root_disk_is_never_one_to_keep(self) -> None:
+        plan = {"root_disk": {"serial": "A1"}, "keep": [{"model": "M", "rotational": False}], "action": "write"}
+        with pytest.raises(agent.Refused, match="both the root disk and one to keep"):
+            agent.obey(plan, DISKS, lambda _: None)
+
+
+def test_the_writer_uses_what_the_installer_has() -> None:
+    """No import beyond the standard library: there is nothing else in the installer."""
+    import ast
+    import sys
+
+    for path in Path(str(writer.__file__)).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            assert all(name.split(".")[0] in sys.stdlib_module_names for name in names), (path.name, names)
+    assert os.O_DIRECT
