@@ -115,6 +115,7 @@ class LocalPlatform:
     def __init__(self, *, delay: float = 0.0, broken: str = "", facts: MachineFacts | None = None) -> None:
         self.facts = facts
         self.cold: list[Exception | None] = []
+        self.nodes_at_once: int | None = None
         self.delay = delay
         self.broken = broken
         self.machines: list[LocalMachine] = []

@@ -141,6 +141,11 @@ class Platform(Protocol):
         """Bytes one node may use; what the run's memory budget is counted in."""
         ...
 
+    @property
+    def nodes_at_once(self) -> int | None:
+        """How many nodes there can be side by side; None where only memory sets a limit."""
+        ...
+
     def prepare(self, source: ImageSource, run_id: str, progress: Progress) -> None:
         """What booting needs beside the node itself (the image in the engine, a network). Repeating it costs nothing.
 

@@ -62,6 +62,10 @@ class DockerPlatform:
         del candidate
         return size_bytes(self._settings.memory)
 
+    @property
+    def nodes_at_once(self) -> None:
+        return None
+
     def prepare(self, source: ImageSource, run_id: str, progress: Progress) -> None:
         progress("preparing image")
         self._bootable(source, progress)

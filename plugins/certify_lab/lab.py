@@ -48,6 +48,7 @@ class VirtualLab:
         self.folder = (folder or Path(f"/var/tmp/certify-lab-{os.getuid()}")).absolute()
         if len(str(self.folder)) > _LONGEST:
             raise UsageError(f"--folder {self.folder}: too long for sockets", f"at most {_LONGEST} characters")
+        libvirt.registerErrorHandler(lambda *_: None, None)  # its library would print what it raises, too
         self._daemon = Daemon("libvirtd", self.folder / "libvirtd.pid")
         self._redfish = Daemon("sushy-emulator", self.folder / "sushy.pid")
 

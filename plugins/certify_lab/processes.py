@@ -19,6 +19,7 @@ class Daemon:
         self.name = name
         self._note = note
         self.log = note.parent / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(
         self, command: list[str], environment: dict[str, str], folder: Path, *, user: pwd.struct_passwd | None = None
@@ -26,11 +27,11 @@ class Daemon:
         """Start it in a session of its own, as ``user`` where we may choose."""
         who = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user and os.getuid() == 0 else {}
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, **who,  # type: ignore[call-overload]
             )  # fmt: skip
-        self._note.write_text(f"{process.pid} {_started(process.pid)}")
+        self._note.write_text(f"{self._process.pid} {_started(self._process.pid)}")
 
     def runs(self) -> bool:
         """Whether the process that was started still does."""
@@ -47,6 +48,8 @@ class Daemon:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
+        if self._process is not None:
+            self._process.wait()
         self._note.unlink(missing_ok=True)
 
     def _pid(self) -> int | None:

@@ -71,6 +71,10 @@ class LibvirtPlatform:
         del candidate
         return size_bytes(self._settings.memory) + _OVERHEAD
 
+    @property
+    def nodes_at_once(self) -> None:
+        return None
+
     @cached_property
     def _hypervisor(self) -> Hypervisor:
         return connect(self._settings.uri, self._store)

@@ -160,24 +160,34 @@ class Bmc:
 
     # -- virtual media ---------------------------------------------------------------------------------------------
 
-    def slots(self) -> list[Any]:
-        """Virtual media that take a CD or DVD image: those of the system, else those of its managers."""
-        found: list[Any] = []
-        for holder in (self._system, *self._guarded(lambda: self._system.managers)):
+    def slots(self, timeout: float = 10.0) -> list[Any]:
+        """Virtual media that take a CD or DVD image: those of the system, else those of its managers.
+
+        Reading is safe to repeat, and is, for ``timeout`` seconds. Raises EngineUnavailable.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return self._guarded(self._slots)  # type: ignore[no-any-return]
+            except EngineUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(POLL)
+
+    def _slots(self) -> list[Any]:
+        for holder in (self._system, *self._system.managers):
             try:
                 members = holder.virtual_media.get_members()
             except (exceptions.MissingAttributeError, exceptions.ResourceNotFoundError):
                 continue
-            except (exceptions.SushyError, requests.RequestException) as error:
-                raise self._silent(error) from None
-            found += [m for m in members if {str(getattr(t, "value", t)) for t in m.media_types or []} & _CD]
+            found = [m for m in members if {str(getattr(t, "value", t)) for t in m.media_types or []} & _CD]
             if found:
-                break
-        return found
+                return found
+        return []
 
     def ensure_ejected(self, timeout: float) -> None:
         """No image in any slot. Raises EngineUnavailable."""
-        for slot in self.slots():
+        for slot in self.slots(timeout):
             self._ensure(
                 "without media",
                 lambda slot=slot: not self._read(slot).inserted,  # type: ignore[misc]
@@ -187,7 +197,7 @@ class Bmc:
 
     def ensure_inserted(self, url: str, timeout: float) -> None:
         """``url`` in a slot, and in that slot only. Raises EngineUnavailable."""
-        slots = self.slots()
+        slots = self.slots(timeout)
         if not slots:
             raise EngineUnavailable(
                 f"{self.name}: its BMC has no virtual CD or DVD", "boot it by PXE, or license the feature"
@@ -245,12 +255,18 @@ class Bmc:
         return resource
 
     def _guarded(self, ask: Callable[[], Any]) -> Any:
-        try:
-            return ask()
-        except CertifyError:
-            raise
-        except (exceptions.SushyError, requests.RequestException) as error:
-            raise self._silent(error) from None
+        """Read; once more where the connection broke, which takes nothing to repeat. Raises EngineUnavailable."""
+        for last in (False, True):
+            try:
+                return ask()
+            except CertifyError:
+                raise
+            except _SILENT as error:
+                if last:
+                    raise self._silent(error) from None
+            except exceptions.SushyError as error:
+                raise self._silent(error) from None
+        raise AssertionError("the last attempt returns or raises")
 
     def _change(self, method: str, path: str, body: dict[str, Any]) -> None:
         """One change, sent once. A task is watched to its end. Raises EngineUnavailable; _Busy when it was refused for now."""

@@ -53,6 +53,7 @@ class RedfishPlatform:
             return f"metal boots disk images, and this is {candidate.kind}; `certify convert` makes a disk"
         if not Path(self._settings.nodes).exists():
             return f"there is no {self._settings.nodes}; write one, or try `certify lab up`"
+        _ = self._inventory  # raises for a mistake in it, before anything is booted
         return None
 
     def offers(self, candidate: Candidate) -> frozenset[str]:
@@ -62,6 +63,10 @@ class RedfishPlatform:
     def memory_needed(self, candidate: Candidate) -> int:
         del candidate
         return 0
+
+    @property
+    def nodes_at_once(self) -> int:
+        return len(self._inventory.nodes)
 
     @cached_property
     def _inventory(self) -> Inventory:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from certify.errors import CertifyError, GuestFailed, NodeLost
+from certify.errors import CertifyError, EngineUnavailable, GuestFailed, NodeLost
 from certify.evidence.run import FAILED, NO_VERDICT, PASSED
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node, ShellSettings
@@ -86,7 +86,7 @@ class NodePool:
     def start(self, wanted: Iterable[tuple[Key, PlannedTarget]]) -> None:
         """Begin booting nodes that checks will ask for, as many as the budget and the processors hold."""
         for key, target in itertools.islice(wanted, _AT_ONCE):
-            if self._used() + self._cost(target) <= self._budget or not self._nodes:
+            if self._fits(target) or not self._nodes:
                 self._begin(key, target)
 
     def get(
@@ -210,9 +210,26 @@ class NodePool:
 
     def _make_room(self, target: PlannedTarget, beside: Key | None) -> None:
         for other in [k for k in self._nodes if k != beside]:
-            if self._used() + self._cost(target) <= self._budget:
+            if self._fits(target):
                 return
+            if self._within_budget(target) and self._nodes[other].target.platform is not target.platform:
+                continue  # its place would not help: it is of another platform
             self.release(other)
+        if not self._has_place(target):
+            raise EngineUnavailable(
+                f"{target.platform.name} has {target.platform.nodes_at_once} node, and this check needs one more beside it",
+                "add nodes to its inventory, or leave the check out with -k",
+            )
+
+    def _fits(self, target: PlannedTarget) -> bool:
+        return self._within_budget(target) and self._has_place(target)
+
+    def _has_place(self, target: PlannedTarget) -> bool:
+        most = target.platform.nodes_at_once
+        return most is None or sum(b.target.platform is target.platform for b in self._nodes.values()) < most
+
+    def _within_budget(self, target: PlannedTarget) -> bool:
+        return self._used() + self._cost(target) <= self._budget
 
     def _used(self) -> int:
         return sum(self._cost(booting.target) for booting in self._nodes.values())

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from certify.errors import BootFailed, EvidenceError, GuestFailed, NodeLost
+from certify.errors import BootFailed, EngineUnavailable, EvidenceError, GuestFailed, NodeLost
 from certify.nodes.node import ShellSettings
 from certify.nodes.platform import FROM_CACHE, MachineFacts
 from pytest_certify.pool import Booting, NodePool
@@ -72,6 +72,20 @@ def test_even_a_tiny_budget_allows_one_node_and_the_one_beside_it() -> None:
     node = pool.get(only, ("run", "a"), quiet)
     second = pool.get(only, ("second", "x"), quiet, beside=("run", "a"))
     assert node.run("echo on").text == second.run("echo on").text == "on"
+    pool.close()
+
+
+def test_a_platform_with_one_node_makes_room_for_the_next_check() -> None:
+    platform, pool = LocalPlatform(), pool_of()
+    platform.nodes_at_once = 1
+    only, other = target(platform), target(LocalPlatform(), "b")
+    pool.start([(("run", "a"), only), (("check", "x"), only), (("run", "b"), other)])
+    pool.get(only, ("run", "a"), quiet)
+    assert pool.get(only, ("check", "x"), quiet).run("echo on").text == "on"
+    assert [machine.removed for machine in platform.machines] == [1, 0]
+    assert pool.peek(("run", "b")) is not None
+    with pytest.raises(EngineUnavailable, match="has 1 node, and this check needs one more"):
+        pool.get(only, ("second", "x"), quiet, beside=("check", "x"))
     pool.close()
 
 

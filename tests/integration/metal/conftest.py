@@ -1,0 +1,59 @@
+"""A lab of the tests' own: one node, started once, gone at the end."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from certify.nodes.inventory import MetalNode, load_inventory
+from certify_lab.lab import VirtualLab
+from certify_redfish.bmc import Bmc
+from tests.integration.metal.proxy import Proxy
+
+
+@pytest.fixture(scope="session")
+def lab_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The inventory of a running lab."""
+    lab = VirtualLab(Path(f"/var/tmp/cl-{secrets.token_hex(3)}"))
+    inventory = tmp_path_factory.mktemp("lab") / "nodes.yaml"
+    try:
+        lab.up(1, inventory, lambda _: None)
+        yield inventory
+    finally:
+        lab.down(lambda _: None)
+
+
+@pytest.fixture
+def node(lab_nodes: Path) -> MetalNode:
+    return load_inventory(lab_nodes).nodes["metal-1"]
+
+
+@pytest.fixture
+def clean_node(node: MetalNode) -> MetalNode:
+    """The node, off and without media."""
+    bmc = Bmc("metal-1", node)
+    bmc.connect()
+    bmc.ensure_off(30)
+    bmc.ensure_ejected(30)
+    return node
+
+
+@pytest.fixture
+def through(clean_node: MetalNode) -> Iterator[Callable[..., tuple[Bmc, Proxy]]]:
+    """Makes a proxy with a rule, and a driver that speaks to it."""
+    with ExitStack() as stack:
+
+        def make(rule: Any = None, **changes: Any) -> tuple[Bmc, Proxy]:
+            proxy = stack.enter_context(Proxy(clean_node))
+            if rule is not None:
+                proxy.rule = rule
+            given = msgspec.structs.replace(clean_node.bmc, address=proxy.address, ca=None)
+            return Bmc("metal-1", msgspec.structs.replace(clean_node, bmc=given, **changes)), proxy
+
+        yield make
