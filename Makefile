@@ -1,9 +1,9 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both set everything up first.
 VENV := .venv/bin
 
-.PHONY: help setup demo test test-all bench lint clean
+.PHONY: help setup demo test test-all bench bench-metal lab lint clean
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install what is missing, start the engine if none answers (safe to repeat)
 	@.ci/setup
@@ -23,6 +23,12 @@ bench: setup ## measure against the peers; prints ratios, writes benchmarks.json
 	@$(VENV)/pip install -qq -e '.[bench]'
 	@$(VENV)/python -m tests.images
 	$(VENV)/python -m tests.benchmarks
+
+bench-metal: setup ## measure the write path of metal nodes; writes benchmarks-metal.json
+	$(VENV)/python -m tests.benchmarks.metal
+
+lab: setup ## start the lab: a virtual metal node behind a Redfish service; writes nodes.yaml
+	$(VENV)/certify lab up
 
 lint: setup ## ruff and mypy
 	$(VENV)/ruff check .

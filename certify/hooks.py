@@ -63,6 +63,10 @@ class Hooks:
         """What works on this machine, what does not, and the command that fixes it."""
 
     @hookspec
+    def certify_probe_nodes(self, inventory: Path) -> Iterable[Finding]:  # type: ignore[empty-body]
+        """A finding for every metal node of an inventory, by asking its BMC; nothing is changed."""
+
+    @hookspec
     def certify_gc(  # type: ignore[empty-body]
         self, config: Config, is_alive: Callable[[str], bool], dry_run: bool
     ) -> Iterable[str]:
@@ -100,6 +104,9 @@ class Plugins:
 
     def doctor(self, config: Config) -> list[Finding]:
         return cast("list[Finding]", self._all("certify_doctor", config=config))
+
+    def probe_nodes(self, inventory: Path) -> list[Finding]:
+        return cast("list[Finding]", self._all("certify_probe_nodes", inventory=inventory))
 
     def gc(self, config: Config, is_alive: Callable[[str], bool], dry_run: bool) -> list[str]:
         return cast("list[str]", self._all("certify_gc", config=config, is_alive=is_alive, dry_run=dry_run))

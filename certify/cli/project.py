@@ -88,20 +88,27 @@ def init(settings: Settings, product: str | None) -> None:
 
 
 @click.command()
+@click.option(
+    "--metal",
+    type=click.Path(path_type=Path),
+    metavar="NODES",
+    help="ask the BMC of every node of this inventory instead",
+)
 @as_json
 @pass_settings
-def doctor(settings: Settings, as_json: bool) -> None:
+def doctor(settings: Settings, metal: Path | None, as_json: bool) -> None:
     """Say what this machine can boot, what not, and the command that fixes it. Exit 1 if something configured cannot work.
 
     \b
     Example: certify doctor
+             certify doctor --metal nodes.yaml
     """
     from dataclasses import asdict
 
     from certify.hooks import Plugins
 
     config = settings.load()
-    findings = Plugins().doctor(config)
+    findings = Plugins().doctor(config) if metal is None else Plugins().probe_nodes(metal)
     bad = any(finding.status == "problem" for finding in findings)
     if as_json:
         print_json({"findings": [asdict(finding) for finding in findings], "ok": not bad})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from certify.hooks import hookimpl
+from certify.hooks import Finding, hookimpl
 
 if TYPE_CHECKING:
     from certify.config import Config
@@ -19,3 +20,17 @@ def certify_platforms(config: Config) -> Iterable[Platform]:
     except ImportError:  # the extra is not installed; `certify doctor` says how
         return []
     return [RedfishPlatform(config.platforms.metal, config.images)]
+
+
+@hookimpl
+def certify_doctor(config: Config) -> Iterable[Finding]:
+    from certify_redfish.doctor import examine
+
+    return examine(config)
+
+
+@hookimpl
+def certify_probe_nodes(inventory: Path) -> Iterable[Finding]:
+    from certify_redfish.doctor import probe
+
+    return probe(inventory)

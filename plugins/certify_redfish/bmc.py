@@ -109,6 +109,35 @@ class Bmc:
             "uuid": self.uuid, "bios": system.bios_version, "power": self.power(),
         }  # fmt: skip
 
+    def critical_events(self) -> set[str] | None:
+        """Messages of severity Critical in the logs of the system and its managers; None where there are no logs."""
+        found: set[str] = set()
+        logs = 0
+        for holder in (self._system.path, *(manager.path for manager in self._guarded(lambda: self._system.managers))):
+            for service in self._members(f"{holder}/LogServices"):
+                logs += 1
+                for entry in self._members(f"{service['@odata.id']}/Entries"):
+                    if entry.get("Severity") == "Critical":
+                        found.add(f"{entry.get('Created', '')} {entry.get('Message', '')}".strip())
+        return found if logs else None
+
+    def _members(self, path: str) -> list[dict[str, Any]]:
+        """A collection's members, each read where the collection does not carry it; none where there is no collection."""
+        members = self._get(path).get("Members", [])
+        return [member if len(member) > 1 else self._get(str(member["@odata.id"])) for member in members]
+
+    def _get(self, path: str) -> dict[str, Any]:
+        def ask() -> Any:
+            try:
+                return self._root._conn._op("GET", path).json()
+            except exceptions.HTTPError as error:
+                if error.status_code == 404:
+                    return None
+                raise
+
+        found = self._guarded(ask)
+        return dict(found) if found is not None else {}
+
     # -- power -----------------------------------------------------------------------------------------------------
 
     def power(self) -> str:
@@ -157,6 +186,10 @@ class Bmc:
             done = True
 
         self._ensure(f"set to boot from {target}", lambda: done and seen(), act, timeout)
+
+    def boot_targets(self) -> set[str]:
+        """What it says it can boot from; empty when it does not say."""
+        return {str(getattr(target, "value", target)) for target in self._system.boot.allowed_values or []}
 
     # -- virtual media ---------------------------------------------------------------------------------------------
 

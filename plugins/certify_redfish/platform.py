@@ -112,6 +112,7 @@ class RedfishPlatform:
         progress(f"asking the BMC of {lease.node}")
         bmc = Bmc(lease.node, node)
         bmc.connect()
+        before = bmc.critical_events()
         controller = self._controller(node)
         disk, manifest = raw_disk(self._store, source, progress)
         attempt = Attempt(self._medium, disk=disk, manifest=manifest)
@@ -137,11 +138,13 @@ class RedfishPlatform:
             proven = time.monotonic()
             progress("booting from its disk once more")
             machine.restart()
+            after = bmc.critical_events()
         except BaseException as error:
             error.console = machine.console()  # type: ignore[attr-defined]
             machine.remove()
             raise
         facts.details.update(
+            events=None if after is None else sorted(after - (before or set())),
             write_seconds=round(written - began, 3),
             ready_seconds=round(proven - began, 3),
             second_boot_seconds=round(time.monotonic() - proven, 3),

@@ -28,6 +28,7 @@ from .writer import Order, WriteFailed, Writer, wipe
 
 _TRIES = 5
 _HOME_SECONDS = 120.0
+_ENDS = 16 * 1024**2
 
 
 class Refused(Exception):
@@ -116,15 +117,16 @@ def signed(data: bytes, signature: bytes, key: Path) -> bool:
 def obey(plan: dict[str, Any], disks: list[dict[str, Any]], report: Any) -> dict[str, Any]:
     """Write the one disk the plan means. Raises NoSuchDisk, WriteFailed, BadTable, OSError, Refused."""
     root = select(disks, plan["root_disk"])
-    for keep in plan["keep"]:
-        if select(disks, keep)["name"] == root["name"]:
-            raise Refused(f"{root['name']} is both the root disk and one to keep")
+    keep = [select(disks, asked) for asked in plan["keep"]]
+    if root["name"] in {disk["name"] for disk in keep}:
+        raise Refused(f"{root['name']} is both the root disk and one to keep")
     began = time.monotonic()
     if plan["action"] in ("metadata", "full"):
         wiped = wipe(f"/dev/{root['name']}", full=plan["action"] == "full")
         return {"disk": root, "wiped": wiped, "seconds": round(time.monotonic() - began, 3)}
     if plan["action"] != "write":
         raise Refused(f"the plan wants {plan['action']!r}, which this installer does not know")
+    kept = [{"serial": disk["serial"], "digest": ends_digest(f"/dev/{disk['name']}")} for disk in keep]
     manifest_bytes = _get(plan["manifest"], None)
     if hashlib.sha256(manifest_bytes).hexdigest() != plan["manifest_digest"].removeprefix("sha256:"):
         raise Refused("the manifest is not the one the plan names")
@@ -145,7 +147,19 @@ def obey(plan: dict[str, Any], disks: list[dict[str, Any]], report: Any) -> dict
     finally:
         over.set()
         watcher.join()
-    return {**writer.tally.numbers(), "disk": root, "seconds": round(time.monotonic() - began, 3), "memory": _peak()}
+    seconds = round(time.monotonic() - began, 3)
+    return {**writer.tally.numbers(), "disk": root, "kept": kept, "seconds": seconds, "memory": _peak()}
+
+
+def ends_digest(path: str) -> str:
+    """sha256 of the first and the last :data:`_ENDS` bytes of a disk that is only ever opened for reading."""
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        digest = hashlib.sha256(file.read(_ENDS))
+        file.seek(max(0, size - _ENDS))
+        digest.update(file.read(_ENDS))
+    return digest.hexdigest()
 
 
 def _watch(writer: Writer, report: Any, over: threading.Event) -> None:

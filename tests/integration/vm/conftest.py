@@ -19,18 +19,19 @@ def virsh(*arguments: str) -> str:
     return subprocess.run(["virsh", "-c", SYSTEM, *arguments], capture_output=True, text=True, check=True).stdout
 
 
+def _answers() -> bool:
+    return subprocess.run(["virsh", "-c", SYSTEM, "list"], capture_output=True).returncode == 0
+
+
 @pytest.fixture(scope="session")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """libvirtd, started if none answers, and a pool of its own; yields the pool's name."""
     started = []
-    for program in ("virtlogd", "libvirtd"):
-        if subprocess.run(["pgrep", "-x", program], capture_output=True).returncode != 0:
-            started.append(
-                subprocess.Popen([f"/usr/sbin/{program}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            )
-    wait_for(
-        lambda: subprocess.run(["virsh", "-c", SYSTEM, "list"], capture_output=True).returncode == 0, "libvirtd", 30
-    )
+    if not _answers():
+        for program in ("virtlogd", "libvirtd"):
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            started.append(subprocess.Popen([f"/usr/sbin/{program}"], **quiet))
+    wait_for(_answers, "libvirtd", 30)
     folder = Path("/var/lib/libvirt") / f"certify-test-{os.getpid()}"  # where the daemon's user may read
     folder.mkdir()
     pool = folder.name
