@@ -27,7 +27,8 @@ bench: setup ## measure against the peers; prints ratios, writes benchmarks.json
 bench-metal: setup ## measure the write path of metal nodes; writes benchmarks-metal.json
 	$(VENV)/python -m tests.benchmarks.metal
 
-lab: setup ## start the lab: a virtual metal node behind a Redfish service; writes nodes.yaml
+lab: setup ## start the lab: a virtual metal node behind a Redfish service; writes nodes.yaml, makes an image for it
+	@$(VENV)/python -m tests.images disk-base
 	$(VENV)/certify lab up
 
 lint: setup ## ruff and mypy

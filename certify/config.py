@@ -206,6 +206,7 @@ class Fleet(Model, frozen=True):
     health: Health = Health()
     platform: ContainerPlatform = ContainerPlatform(network="bridge")
     vm: VmPlatform = VmPlatform(network="user")
+    metal: MetalPlatform = MetalPlatform()
 
 
 def seconds(duration: str) -> float:

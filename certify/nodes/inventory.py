@@ -99,6 +99,11 @@ class MetalNode(Model, frozen=True):
     console: str | None = None
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
+    @property
+    def identity(self) -> str:
+        """What two inventories would share of this node."""
+        return self.uuid or f"{self.bmc.address} {self.serial}"
+
 
 class Inventory(Model, frozen=True):
     """``nodes.yaml``."""

@@ -10,6 +10,7 @@ from certify.hooks import Finding, hookimpl
 
 if TYPE_CHECKING:
     from certify.config import Config
+    from certify.deploy.driver import DeployDriver
     from certify.nodes.platform import Platform
 
 
@@ -20,6 +21,15 @@ def certify_platforms(config: Config) -> Iterable[Platform]:
     except ImportError:  # the extra is not installed; `certify doctor` says how
         return []
     return [RedfishPlatform(config.platforms.metal, config.images)]
+
+
+@hookimpl
+def certify_deploy_drivers() -> Iterable[DeployDriver]:
+    try:
+        from certify_redfish.deploy import RedfishDeployDriver
+    except ImportError:
+        return []
+    return [RedfishDeployDriver()]
 
 
 @hookimpl

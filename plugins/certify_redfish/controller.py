@@ -62,13 +62,13 @@ class Attempt:
 
     def wait(self, ready: Callable[[], Any], deadline: float, look: Callable[[], None]) -> Any:
         """The first true answer of ``ready``; None at the deadline. ``look`` is called about twice a second, and may raise."""
-        with self.changed:
-            while True:
+        while True:
+            with self.changed:
                 found = ready()
                 if found or time.monotonic() > deadline:
                     return found or None
                 self.changed.wait(0.5)
-                look()
+            look()  # it may ask a slow BMC: who has news must not wait for that
 
 
 class Controller:
@@ -84,8 +84,9 @@ class Controller:
             self._control.socket, server_side=True, do_handshake_on_connect=False
         )
         self._shells = socket.create_server((address, 0), backlog=64)
-        for target in (self._plain.serve_forever, self._control.serve_forever, self._accept):
-            threading.Thread(target=target, name="certify-controller", daemon=True).start()
+        for server in (self._plain, self._control):
+            threading.Thread(target=server.serve_forever, args=(0.1,), name="certify-controller", daemon=True).start()
+        threading.Thread(target=self._accept, name="certify-controller", daemon=True).start()
 
     @property
     def ports(self) -> tuple[int, int, int]:
@@ -120,6 +121,7 @@ class Controller:
     def _greet(self, connection: socket.socket) -> None:
         """A booted node says in one line who it is; what does not know a token is hung up on."""
         connection.settimeout(_HELLO_SECONDS)
+        guest: Any = connection
         try:
             guest = self.keys.context.wrap_socket(connection, server_side=True)
             line = b""
@@ -133,7 +135,7 @@ class Controller:
             if attempt is None or said.get("token") != attempt.guest_token:
                 raise ValueError("no such token")
         except (OSError, ValueError, msgspec.DecodeError):
-            connection.close()
+            guest.close()
             return
         with attempt.changed:
             attempt.guests.append((guest, said))

@@ -108,7 +108,9 @@ def main(path: str) -> None:
     config = json.loads(Path(path).read_text())
     context = ssl.create_default_context(cadata=config["certificate"])
     context.check_hostname = False
-    while True:
+    give_up = config["give_up"]
+    began = time.monotonic()
+    while give_up is None or time.monotonic() - began < give_up:
         try:
             plain = socket.create_connection((config["host"], config["port"]), timeout=10)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -122,6 +124,7 @@ def main(path: str) -> None:
         taken = threading.Event()
         threading.Thread(target=serve, args=(link, taken), daemon=True).start()
         taken.wait()
+        began = time.monotonic()
 
 
 if __name__ == "__main__":

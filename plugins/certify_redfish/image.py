@@ -45,6 +45,8 @@ _UNUSED = (
 _GRUB = """set timeout=0
 terminal_input console
 terminal_output console
+insmod all_video
+set gfxpayload=keep
 linux /vmlinuz console=tty0 console=ttyS0,115200 quiet panic=10
 initrd /initrd.img /config.img
 boot
@@ -113,14 +115,12 @@ def _build(folder: Path) -> None:
         (config / "certify/config.json").write_bytes(mark.ljust(CONFIG_SIZE))
         _archive(config, iso / "config.img", packed=False)
         (iso / "boot/grub/grub.cfg").write_text(_GRUB)
-        modules = "part_gpt part_msdos iso9660 linux normal configfile search echo all_video"
         _run(
             [
                 "grub-mkrescue",
                 "-o",
                 str(work / "installer.iso"),
                 str(iso),
-                f"--install-modules={modules}",
                 "--fonts=",
                 "--locales=",
                 "--themes=",

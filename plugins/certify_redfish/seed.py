@@ -15,7 +15,7 @@ DefaultDependencies=no
 [Service]
 ExecStart=/usr/bin/env python3 /run/certify/guest.py /run/certify/config.json
 Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-Restart=always
+Restart=on-failure
 RestartSec=1
 KillMode=control-group
 OOMScoreAdjust=-900
@@ -23,7 +23,8 @@ OOMScoreAdjust=-900
 
 
 def metal_seed(config: dict[str, Any], *, instance: str, hostname: str, user_data: bytes) -> bytes:
-    """``config`` is what the guest needs to find home: host, port, token, certificate, digest."""
+    """``config`` is what the guest needs to find home: host, port, token, certificate, digest, and
+    after how many seconds of vain search to ``give_up`` (None: never)."""
     guest = (resources.files("certify_redfish") / "guest.py").read_text()
     files = {
         "/run/certify/guest.py": guest,

@@ -36,7 +36,7 @@ _SEED = bytes(4096)
 def main() -> int:
     with tempfile.TemporaryDirectory(prefix="certify-bench-", dir=ROOT / ".cache") as folder:
         work = Path(folder)
-        disk = raw(work, "disk-cloud", work / "raw")
+        disk = raw(work, "disk-base", work / "raw")
         figures = [*throughput(work, disk), *again(work, disk), *twenty(work, disk)]
     for figure in figures:
         print(
@@ -121,7 +121,7 @@ def again(work: Path, disk: Path) -> list[Figure]:
     served.write(target)
     same = served.write(target).tally.fetched_bytes / served.manifest.data_bytes
     served.controller.close()
-    other = Served(raw(work, "disk-cloud-more", work / "raw-more"))
+    other = Served(raw(work, "disk-base-more", work / "raw-more"))
     part = other.write(target).tally.fetched_bytes / other.manifest.data_bytes
     other.controller.close()
     return [

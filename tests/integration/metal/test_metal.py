@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import signal
 from pathlib import Path
 
@@ -19,7 +21,7 @@ LONG = 900
 
 @pytest.fixture(scope="session")
 def base() -> Path:
-    return build_disk(load("disk-cloud"))
+    return build_disk(load("disk-base"))
 
 
 @pytest.fixture
@@ -72,6 +74,90 @@ def test_a_killed_run_is_gone_on_with(metal: Workspace, base: Path, lab_nodes: P
     assert done.status == 0, done.out
     fetched = int(done.out.partition("FETCHED ")[2].split()[0])
     assert fetched < 350, done.out
+
+
+def disks_of(node: MetalNode) -> dict[str, str]:
+    """Digests of the lab node's disks, which are files."""
+    assert node.console is not None
+    folder = Path(node.console.removeprefix("file:")).parent
+    digests = {}
+    for name in ("root", "data"):
+        with (folder / name).open("rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+@pytest.mark.slow
+def test_one_artifact_on_three_platforms(metal: Workspace, base: Path) -> None:
+    """One verdict, and a report of where the three differ."""
+    suites = ("--suite", "baseline", "--suite", "boot")
+    done = metal.pytest("--image", str(base), "--platform", "container,vm,metal", *suites, timeout=1800)
+    assert done.status == 0, done.out
+    report = json.loads(next((metal.path / ".certify/runs/latest").glob("parity*.json")).read_text())
+    assert {"container", "vm", "metal"} <= set(json.dumps(report).replace('"', " ").split())
+
+
+@pytest.mark.slow
+def test_a_node_is_replaced_in_place(metal: Workspace, base: Path, lab_nodes: Path, clean_node: MetalNode) -> None:
+    """A rollout to one node: its root disk is written and proven, its data disk is what it was, and it runs on."""
+    metal.write("base.qcow2", "").unlink()
+    (metal.path / "base.qcow2").hardlink_to(base)
+    metal.write(
+        "certify.yaml", "product: machines\nchannels: {staging: {requires: {suites: [tiny], platforms: [vm]}}}\n"
+    )
+    metal.write("tiny/test_tiny.py", "def test_it(node):\n    assert node.run('true').ok\n")
+    metal.write(
+        "fleet.yaml",
+        f"fleet: metal\nproduct: machines\ndriver: redfish\nmetal: {{nodes: {lab_nodes}}}\ninstances: [{{name: metal-1}}]\n",
+    )
+    assert metal.certify("init").status == 0
+    done = metal.pytest("--image", "base.qcow2", "--suite", "./tiny", "--sign", "--promote", "staging", timeout=LONG)
+    assert done.status == 0, done.text
+    before = disks_of(clean_node)["data"]
+    done = metal.certify("deploy", "staging", "--fleet", "fleet.yaml", "--yes", timeout=LONG)
+    assert done.status == 0, done.text
+    assert power(clean_node) == "On"
+    assert disks_of(clean_node)["data"] == before
+    again = metal.certify("deploy", "staging", "--fleet", "fleet.yaml", "--yes", timeout=LONG)
+    assert again.status == 0, again.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("selector", "told"), [("{serial: nothing}", "0 disks match"), ("{rotational: true}", "2 disks match")]
+)
+def test_not_exactly_one_root_disk_is_zero_writes(
+    work: Workspace, base: Path, lab_nodes: Path, clean_node: MetalNode, selector: str, told: str
+) -> None:
+    inventory = lab_nodes.read_text().replace("root_disk:\n      serial: root", f"root_disk: {selector}")
+    work.write("nodes.yaml", inventory)
+    work.write("certify.yaml", "platforms: {metal: {clean: none}}\n")
+    before = disks_of(clean_node)
+    name = suite(work, "def test_it(node):\n    pass\n")
+    done = work.pytest("--image", str(base), "--platform", "metal", "--suite", name, timeout=LONG)
+    assert done.status == 6, done.out
+    assert told in done.out
+    assert disks_of(clean_node) == before
+    assert power(clean_node) == "Off"
+
+
+@pytest.mark.slow
+def test_an_old_system_that_boots_instead_is_not_believed(
+    metal: Workspace, base: Path, lab_nodes: Path, node: MetalNode
+) -> None:
+    """The firmware boots another disk than the one that was written: what runs there knows nothing of this attempt."""
+    inventory = lab_nodes.read_text().replace("root_disk:\n      serial: root", "root_disk:\n      serial: data")
+    inventory = inventory.replace("- serial: data", "- serial: root")
+    metal.write("other.yaml", inventory)
+    name = suite(metal, "def test_it(node):\n    pass\n")
+    done = metal.pytest("--image", str(base), "--platform", "metal", "--suite", name, timeout=LONG)
+    assert done.status == 0, done.out
+    metal.write("certify.yaml", "platforms: {metal: {nodes: other.yaml, clean: none, boot_timeout: 150s}}\n")
+    before = disks_of(node)["root"]
+    done = metal.pytest("--image", str(base), "--platform", "metal", "--suite", name, timeout=LONG)
+    assert done.status == 6, done.out
+    assert "has proven itself within 150s" in done.out
+    assert before
 
 
 def test_a_node_of_another_identity_is_left_alone(work: Workspace, lab_nodes: Path, base: Path) -> None:

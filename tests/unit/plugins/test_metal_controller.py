@@ -1,0 +1,218 @@
+"""The run's servers and the guest's shell, on loopback: tokens, ranges, reports, the medium's configuration, frames."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certify.errors import EngineUnavailable, ShellUnavailable
+from certify.images.chunks import make_manifest
+from certify.nodes.shell import Shell
+from certify_redfish import guest
+from certify_redfish.channel import GuestChannel
+from certify_redfish.controller import Attempt, Controller, _patched
+from certify_redfish.image import CONFIG_SIZE, Medium, configured
+from certify_redfish.installer.agent import Home, _get
+from certify_redfish.installer.writer import WriteFailed
+from certify_redfish.keys import make_keys
+
+
+@pytest.fixture
+def controller() -> Iterator[Controller]:
+    made = Controller("127.0.0.1", make_keys())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def attempt(controller: Controller, tmp_path: Path) -> Attempt:
+    iso, disk = tmp_path / "iso", tmp_path / "disk"
+    iso.write_bytes(b"a" * 3_000_000)
+    disk.write_bytes(bytes(range(256)) * 8192)
+    made = Attempt(Medium(iso, 1_048_570), b"configured", disk, make_manifest(disk, "sha256:00"))
+    controller.add(made)
+    return made
+
+
+def url(controller: Controller, token: str, what: str) -> str:
+    return f"http://127.0.0.1:{controller.ports[0]}/{token}/{what}"
+
+
+def status(address: str, **headers: str) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def home(controller: Controller, attempt: Attempt, token: str = "") -> Home:
+    config = {"control": f"https://127.0.0.1:{controller.ports[1]}", "token": token or attempt.token}
+    return Home({**config, "certificate": controller.keys.certificate})
+
+
+def test_the_medium_carries_the_attempts_configuration(controller: Controller, attempt: Attempt) -> None:
+    with urllib.request.urlopen(url(controller, attempt.token, "installer.iso"), timeout=10) as answer:
+        content = answer.read()
+    assert content[1_048_570:1_048_580] == b"configured"
+    assert content.count(b"a") == 3_000_000 - 10 + content[1_048_570:1_048_580].count(b"a")
+    assert attempt.fetched
+
+
+def test_ranges(controller: Controller, attempt: Attempt) -> None:
+    where = url(controller, attempt.token, "disk")
+    assert attempt.disk is not None
+    assert _get(where, (1000, 70_000)) == attempt.disk.read_bytes()[1000:70_001]
+    assert status(where, Range="bytes=9999999-") == 416
+    assert status(where, Range="lines=1-2") == 200
+    assert json.loads(_get(url(controller, attempt.token, "manifest"), None))["candidate"] == "sha256:00"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/x/disk", f"/{'0' * 32}/disk", "/../disk", f"/{'0' * 32}/disk/../../etc/passwd"]
+)
+def test_nothing_without_the_token(controller: Controller, attempt: Attempt, path: str) -> None:
+    assert status(f"http://127.0.0.1:{controller.ports[0]}{path}") == 404
+    assert status(url(controller, attempt.guest_token, "disk")) == 404
+    controller.drop(attempt)
+    assert status(url(controller, attempt.token, "disk")) == 404
+
+
+def test_a_server_that_cuts_its_streams_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean end before the promised length, again and again."""
+    monkeypatch.setattr("certify_redfish.installer.agent._TRIES", 2)
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for _ in range(2):
+            link, _ = server.accept()
+            link.recv(4096)
+            link.sendall(b"HTTP/1.1 206 Partial\r\nConnection: close\r\n\r\nshort")
+            link.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    with pytest.raises(WriteFailed, match="the stream ends early, 2 times"):
+        _get(f"http://127.0.0.1:{server.getsockname()[1]}/disk", (0, 99))
+    server.close()
+
+
+def test_reports_and_the_plan(controller: Controller, attempt: Attempt) -> None:
+    agent = home(controller, attempt)
+    agent.call({"uuid": "u"})
+    assert attempt.hello == {"uuid": "u"}
+    threading.Timer(0.2, lambda: attempt.tell(plan={"plan": "p", "signature": "s"})).start()
+    assert agent.ask("plan")[0] == {"plan": "p", "signature": "s"}
+    agent.ask("done", {"error": "no"})
+    assert attempt.wait(lambda: attempt.done, time.monotonic() + 5, lambda: None) == {"error": "no"}
+
+
+def test_another_home_is_not_believed(controller: Controller, attempt: Attempt) -> None:
+    other = make_keys()
+    agent = Home(
+        {
+            "control": f"https://127.0.0.1:{controller.ports[1]}",
+            "token": attempt.token,
+            "certificate": other.certificate,
+        }
+    )
+    with pytest.raises((ssl.SSLError, OSError)):
+        agent.ask("plan", timeout=5)
+
+
+def test_a_report_that_is_too_large_or_no_json_is_refused(controller: Controller, attempt: Attempt) -> None:
+    agent = home(controller, attempt)
+    with pytest.raises(OSError, match=r"413|reset|[Pp]ipe|EOF"):  # hung up on while still sending
+        agent.ask("hello", "x" * 2_000_000)
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        agent.ask("hello", ["not", "a", "mapping"])
+    assert attempt.hello is None
+
+
+def test_a_configuration_that_does_not_fit() -> None:
+    assert len(configured(b"{}")) == CONFIG_SIZE
+    with pytest.raises(EngineUnavailable, match="does not fit"):
+        configured(b"x" * (CONFIG_SIZE + 1))
+
+
+@given(st.binary(max_size=60), st.integers(0, 70), st.binary(max_size=20), st.integers(1, 9))
+def test_a_patched_file_is_the_same_in_any_pieces(whole: bytes, where: int, new: bytes, size: int) -> None:
+    wanted = bytearray(whole)
+    for offset, byte in enumerate(new):
+        if where + offset < len(wanted):
+            wanted[where + offset] = byte
+    pieces = [_patched(whole[at : at + size], at, where, new) for at in range(0, len(whole), size)]
+    assert b"".join(pieces) == wanted
+
+
+# -- the guest ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def booted(controller: Controller, attempt: Attempt, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The guest's program, as a process of this host."""
+    config: dict[str, Any] = {
+        "host": "127.0.0.1", "port": controller.ports[2], "token": attempt.guest_token,
+        "certificate": controller.keys.certificate, "digest": "sha256:00", "give_up": None,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with subprocess.Popen([sys.executable, str(guest.__file__), str(tmp_path / "config.json")]) as process:
+        yield process
+        process.kill()
+
+
+def link_of(attempt: Attempt) -> Any:
+    found = attempt.wait(lambda: attempt.guests, time.monotonic() + 10, lambda: None)
+    assert found
+    return found.pop(0)
+
+
+@pytest.mark.usefixtures("booted")
+def test_the_guest_says_who_it_is_and_offers_shells(attempt: Attempt) -> None:
+    link, said = link_of(attempt)
+    assert said["digest"] == "sha256:00"
+    assert said["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    shell = Shell(lambda: GuestChannel(link), timeout=20)
+    assert shell.run("echo out; echo err >&2; exit 3").status == 3
+    assert len(shell.run("head -c 2000000 /dev/zero").stdout) == 2_000_000
+    other = Shell(lambda: GuestChannel(link_of(attempt)[0]), timeout=20)
+    assert other.run("echo $$").text != shell.run("echo $$").text
+    shell.close()
+    assert other.run("echo on").text == "on"
+    other.close()
+
+
+def test_a_stranger_is_hung_up_on(controller: Controller, attempt: Attempt) -> None:
+    context = ssl.create_default_context(cadata=controller.keys.certificate)
+    context.check_hostname = False
+    for line in (b'{"token": "wrong"}\n', b"[]\n", b"\xff\n", b'{"token": "%s"}\n' % attempt.token.encode()):
+        plain = socket.create_connection(("127.0.0.1", controller.ports[2]), timeout=10)
+        with context.wrap_socket(plain) as link, suppress(OSError):
+            link.sendall(line)
+            assert link.recv(1) == b""
+    assert attempt.guests == []
+
+
+@given(st.binary(min_size=5, max_size=40).filter(lambda data: data[0] not in (1, 2) or data[1:3] > b"\0\1"))
+def test_what_is_no_frame_ends_the_channel(data: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        channel = object.__new__(GuestChannel)
+        channel._link, channel._left = ours, data  # type: ignore[assignment]
+        with pytest.raises(ShellUnavailable, match="no frame"):
+            channel.receive(0.1)
