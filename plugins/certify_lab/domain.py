@@ -17,7 +17,7 @@ def node_xml(name: str, identity: str, folder: Path, *, kvm: bool) -> str:
         f"<source file='{folder}/{disk}'/><target dev='{target}' bus='virtio'/><serial>{disk}</serial></disk>"
         for disk, target in (("root", "vda"), ("data", "vdb"))
     )
-    processor = "<cpu mode='host-passthrough'/>" if kvm else "<cpu mode='maximum'/>"
+    processor = "<cpu mode='host-passthrough'/>" if kvm else ""
     return f"""<domain type='{"kvm" if kvm else "qemu"}'>
 <name>{name}</name><uuid>{identity}</uuid>
 <memory unit='MiB'>{_MEMORY_MIB}</memory><vcpu>{_CPUS}</vcpu>{processor}

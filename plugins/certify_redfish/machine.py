@@ -21,6 +21,7 @@ from certify_redfish.channel import GuestChannel
 from certify_redfish.controller import Attempt
 
 _CHANNEL_SECONDS = 15.0
+_LOOK = 5.0  # seconds between looks at the power while it boots
 _CONSOLE_CAP = 4 * 1024**2
 
 
@@ -38,6 +39,7 @@ class MetalMachine:
         self._expected = expected
         self._cleanup = cleanup
         self._boot_id = ""
+        self._boots: set[str] = set()
         self._removed = False
         self._console_from = self._console_size()
 
@@ -56,10 +58,12 @@ class MetalMachine:
             )
         self._prove(found)
         self._boot_id = str(found["boot_id"])
+        self._boots.add(self._boot_id)
         self._wait_booted(deadline)
 
     def _new_boot(self) -> dict[str, Any] | None:
-        said = [said for _, said in self._attempt.guests if said.get("boot_id") and said["boot_id"] != self._boot_id]
+        """What a boot says that was not seen before; connections of earlier ones are of no use any more."""
+        said = [said for _, said in self._attempt.guests if said.get("boot_id") not in (None, *self._boots)]
         return said[-1] if said else None
 
     def _prove(self, said: dict[str, Any]) -> None:
@@ -87,7 +91,7 @@ class MetalMachine:
 
         def look() -> None:
             nonlocal last
-            if time.monotonic() - last < 5.0:
+            if time.monotonic() - last < _LOOK:
                 return
             last = time.monotonic()
             if self._power() == "Off":

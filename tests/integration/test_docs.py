@@ -43,10 +43,17 @@ def clear_fleets(engine: docker.DockerClient) -> Iterator[None]:
         container.remove(force=True, v=True)
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
+def _boots_machines(page: Path) -> bool:
+    return "base.qcow2" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, id=p.name, marks=[pytest.mark.slow] if _boots_machines(p) else []) for p in PAGES if commands(p)],
+)
 @pytest.mark.usefixtures("clear_fleets")
 def test_the_commands_work(work: Workspace, page: Path) -> None:
-    if "base.qcow2" in page.read_text():
+    if _boots_machines(page):
         (work.path / "base.qcow2").hardlink_to(CACHE / "disk-good.qcow2")
     for language, info, text in blocks(page):
         if info.startswith("file="):

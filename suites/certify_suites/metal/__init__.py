@@ -5,6 +5,7 @@ from typing import Any
 VERSION = "1.0"
 DEFAULTS: dict[str, Any] = {
     "dmesg_allowed": ["regulatory.db"],
+    "drivers_missing_allowed": [],
     "memory_part": 0.9,
     "events_allowed": [],
 }
