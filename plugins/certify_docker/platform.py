@@ -141,7 +141,9 @@ class DockerPlatform:
 
     def _create_once(self, candidate: Candidate, boot_plan: BootPlan, spec: NodeSpec, with_tools: bool) -> str:
         api = self._client.api
-        arguments = dict(boot_plan.create)
+        arguments, host = dict(boot_plan.create), dict(boot_plan.host)
+        if candidate.kind == "disk":  # a container has none of the file systems that a machine's fstab names
+            host["binds"] = {"/dev/null": {"bind": "/etc/fstab", "mode": "ro"}}
         if with_tools:
             arguments["volumes"] = [TOOLS]
         with translated(BootFailed, BootFailed):
@@ -150,7 +152,7 @@ class DockerPlatform:
                 name=f"certify-{spec.run_id}-{spec.node_id}",
                 hostname=spec.node_id[:63].strip("-."),
                 labels={RUN_LABEL: spec.run_id, NODE_LABEL: spec.node_id, OWNER_LABEL: this_process()},
-                host_config=api.create_host_config(network_mode=self._network(spec.run_id), **boot_plan.host),
+                host_config=api.create_host_config(network_mode=self._network(spec.run_id), **host),
                 **arguments,
             )
         return str(created["Id"])

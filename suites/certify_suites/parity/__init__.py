@@ -35,6 +35,7 @@ DEFAULTS: dict[str, Any] = {
         "units:dpkg-db-backup.service",
         "units:networking.service",
         "units:ssh-host-keys.service",
+        "config_files:/etc/fstab",
         "config_files:/etc/hostname",
         "config_files:/etc/hosts",
         "config_files:/etc/resolv.conf",

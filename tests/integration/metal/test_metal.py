@@ -14,7 +14,7 @@ from certify_redfish.bmc import Bmc
 from tests.images.builder import load
 from tests.images.disk import build_disk
 from tests.integration.conftest import Workspace, wait_for
-from tests.integration.vm.test_machines import suite
+from tests.integration.vm.test_machines import GOOD, suite
 
 LONG = 900
 
@@ -165,7 +165,7 @@ def test_an_old_system_that_boots_instead_is_not_believed(
     assert before
 
 
-def test_a_node_of_another_identity_is_left_alone(work: Workspace, lab_nodes: Path, base: Path) -> None:
+def test_a_node_of_another_identity_is_left_alone(work: Workspace, lab_nodes: Path) -> None:
     inventory = lab_nodes.read_text().replace(
         load_inventory(lab_nodes).nodes["metal-1"].uuid or "?", "0" * 8 + "-0000-0000-0000-" + "0" * 12
     )
@@ -184,7 +184,7 @@ def test_doctor_asks_every_bmc_and_changes_nothing(work: Workspace, lab_nodes: P
     assert "boots from" in done.out
 
 
-def test_no_inventory_is_said_before_anything_boots(work: Workspace, base: Path) -> None:
-    done = work.pytest("--image", str(base), "--platform", "metal", "--suite", "baseline")
+def test_no_inventory_is_said_before_anything_boots(work: Workspace) -> None:
+    done = work.pytest("--image", str(GOOD), "--platform", "metal", "--suite", "baseline")
     assert done.status == 4
     assert "there is no nodes.yaml" in done.text
