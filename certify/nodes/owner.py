@@ -12,7 +12,12 @@ from pathlib import Path
 
 def this_process() -> str:
     """The owner name of the running process."""
-    return f"{_host()}/{_boot_id()}/{os.getpid()}/{_started(os.getpid())}"
+    return owner_name(os.getpid())
+
+
+def owner_name(pid: int) -> str:
+    """The owner name of a process of this host."""
+    return f"{_host()}/{_boot_id()}/{pid}/{_started(pid)}"
 
 
 def is_alive(owner: str) -> bool:

@@ -195,3 +195,12 @@ def _ask(channel: Channel, script: str) -> bytes | None:
 def _shorten(command: str) -> str:
     line = " ".join(command.split())
     return line if len(line) <= 100 else line[:97] + "..."
+
+
+def run_once(open_channel: Callable[[], Channel], command: str, timeout: float) -> Result:
+    """One command over a shell of its own, which is closed afterwards. Raises as :meth:`Shell.run`."""
+    shell = Shell(open_channel, timeout=timeout)
+    try:
+        return shell.run(command)
+    finally:
+        shell.close()

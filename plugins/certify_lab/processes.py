@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from certify.nodes.owner import is_alive, owner_name
+
 _STOP_SECONDS = 15.0
 
 
@@ -31,7 +33,7 @@ class Daemon:
                 command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, **who,  # type: ignore[call-overload]
             )  # fmt: skip
-        self._note.write_text(f"{self._process.pid} {_started(self._process.pid)}")
+        self._note.write_text(owner_name(self._process.pid))
 
     def runs(self) -> bool:
         """Whether the process that was started still does."""
@@ -54,16 +56,7 @@ class Daemon:
 
     def _pid(self) -> int | None:
         try:
-            pid, started = self._note.read_text().split()
-            return int(pid) if _started(int(pid)) == started else None
-        except (OSError, ValueError):
+            owner = self._note.read_text()
+            return int(owner.split("/")[2]) if is_alive(owner) else None
+        except (OSError, ValueError, IndexError):
             return None
-
-
-def _started(pid: int) -> str:
-    """When a process started, in ticks since the host did (proc(5), field 22); empty for one that is gone or a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]

@@ -25,7 +25,7 @@ from certify.errors import (
     ShellUnavailable,
 )
 from certify.nodes.platform import Channel, MachineFacts, StopReport
-from certify.nodes.shell import Shell
+from certify.nodes.shell import run_once
 from certify_libvirt.access import bootstrap, typed
 from certify_libvirt.agent import guest_exec
 from certify_libvirt.channel import Slots
@@ -140,17 +140,15 @@ class LibvirtMachine:
         self._wait_booted(deadline)
 
     def _wait_booted(self, deadline: float) -> None:
-        shell = Shell(self.open_channel, timeout=max(1.0, deadline - time.monotonic()))
+        ask = "command -v systemctl >/dev/null && systemctl is-system-running --wait"
         try:
-            shell.run("command -v systemctl >/dev/null && systemctl is-system-running --wait")
+            run_once(self.open_channel, ask, max(1.0, deadline - time.monotonic()))
         except (CommandTimeout, ShellUnavailable) as error:
             self._raise_fatal()
             raise BootFailed(
                 f"it did not finish booting: {error.message}; last words: {self.serial.last_words()}",
                 "see its console log in the evidence; boot_timeout in certify.yaml gives it more time",
             ) from None
-        finally:
-            shell.close()
 
     def _raise_fatal(self) -> None:
         """Raise GuestFailed when the console or the domain's state says that the guest is at fault."""
@@ -172,11 +170,7 @@ class LibvirtMachine:
         return self._slots.open()
 
     def run_apart(self, command: str, timeout: float) -> tuple[int, bytes, bytes]:
-        shell = Shell(self.open_channel, timeout=timeout)
-        try:
-            result = shell.run(f"sh -c {shlex.quote(command)}")
-        finally:
-            shell.close()
+        result = run_once(self.open_channel, f"sh -c {shlex.quote(command)}", timeout)
         return result.status, result.stdout, result.stderr
 
     def console(self) -> bytes:
@@ -211,13 +205,10 @@ class LibvirtMachine:
 
     def restart(self) -> None:
         before = self.resets
-        shell = Shell(self.open_channel, timeout=20)
         try:
-            shell.run("command -v systemctl >/dev/null && systemctl --no-block reboot || reboot")
+            run_once(self.open_channel, "command -v systemctl >/dev/null && systemctl --no-block reboot || reboot", 20)
         except (ShellUnavailable, CommandTimeout) as error:
             raise NodeLost(f"it cannot be told to reboot: {error.message}", error.hint) from None
-        finally:
-            shell.close()
         self._wait_reset(before)
         self._come_back()
 

@@ -21,6 +21,7 @@ from certify.nodes.inventory import MetalNode
 from certify_redfish.quirks import Quirks, quirks_of
 
 POLL = 0.5
+_LOOK = 5.0
 _ANSWER = 20.0
 _ACT_AGAIN = 15.0  # seconds without the wanted state after which a change that was seen not to happen is sent again
 _CD = {"CD", "DVD"}
@@ -144,6 +145,27 @@ class Bmc:
         """``On``, ``Off`` or what else it says. Raises EngineUnavailable."""
         state = self._read(self._system).power_state
         return str(getattr(state, "value", state))
+
+    def look_for_off(self, went_off: Callable[[], None]) -> Callable[[], None]:
+        """What looks at the power when it is called, every few seconds at most, and calls ``went_off`` when it is off.
+
+        A BMC that says nothing is unknown, not off.
+        """
+        last = time.monotonic()
+
+        def look() -> None:
+            nonlocal last
+            if time.monotonic() - last < _LOOK:
+                return
+            last = time.monotonic()
+            try:
+                off = self.power() == "Off"
+            except EngineUnavailable:
+                return
+            if off:
+                went_off()
+
+        return look
 
     def ensure_off(self, timeout: float, *, graceful: float = 0.0) -> None:
         """Off, by asking for at most ``graceful`` seconds and then by force. Raises EngineUnavailable."""

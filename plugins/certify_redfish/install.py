@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,6 @@ from certify_redfish.controller import Attempt, Controller
 from certify_redfish.image import configured
 
 _PLAN_VALID = 300.0
-_LOOK = 5.0  # seconds between looks at the power while an installer works
 _GRACE = 10.0  # seconds a running system gets to shut down before its power is cut
 
 
@@ -154,20 +154,11 @@ def _finished(bmc: Bmc, attempt: Attempt, settings: MetalPlatform, progress: Pro
     return dict(report)
 
 
-def _still_on(bmc: Bmc, attempt: Attempt) -> Any:
-    """A look, every few seconds, whether the machine is on. A BMC that says nothing is unknown, not off."""
-    last = time.monotonic()
+def _still_on(bmc: Bmc, attempt: Attempt) -> Callable[[], None]:
+    """A look whether the machine is on for as long as the installer has not said that it is done."""
 
-    def look() -> None:
-        nonlocal last
-        if time.monotonic() - last < _LOOK:
-            return
-        last = time.monotonic()
-        try:
-            power = bmc.power()
-        except EngineUnavailable:
-            return
-        if power == "Off" and attempt.done is None:
+    def went_off() -> None:
+        if attempt.done is None:
             raise EngineUnavailable(f"{bmc.name}: it went off while the installer ran", "see its event log")
 
-    return look
+    return bmc.look_for_off(went_off)

@@ -15,13 +15,12 @@ from typing import Any
 from certify.config import MetalPlatform, seconds
 from certify.errors import BootFailed, CommandTimeout, EngineUnavailable, GuestFailed, NodeLost, ShellUnavailable
 from certify.nodes.platform import Channel, MachineFacts, StopReport
-from certify.nodes.shell import Shell
+from certify.nodes.shell import run_once
 from certify_redfish.bmc import POLL, Bmc
 from certify_redfish.channel import GuestChannel
 from certify_redfish.controller import Attempt
 
 _CHANNEL_SECONDS = 15.0
-_LOOK = 5.0  # seconds between looks at the power while it boots
 _CONSOLE_CAP = 4 * 1024**2
 
 
@@ -49,7 +48,7 @@ class MetalMachine:
         """Wait for the proof of a boot that was not seen before, then until the system has booted. Raises BootFailed."""
         began = time.monotonic()
         deadline = began + seconds(self._settings.boot_timeout)
-        found = self._attempt.wait(self._new_boot, deadline, self._still_there())
+        found = self._attempt.wait(self._new_boot, deadline, self._bmc.look_for_off(self._went_off))
         if found is None:
             raise BootFailed(
                 f"{self._bmc.name}: nothing that was written here has proven itself within {self._settings.boot_timeout}; "
@@ -76,30 +75,16 @@ class MetalMachine:
                 )
 
     def _wait_booted(self, deadline: float) -> None:
-        shell = Shell(self.open_channel, timeout=max(1.0, deadline - time.monotonic()))
+        ask = "command -v systemctl >/dev/null && systemctl is-system-running --wait"
         try:
-            shell.run("command -v systemctl >/dev/null && systemctl is-system-running --wait")
+            run_once(self.open_channel, ask, max(1.0, deadline - time.monotonic()))
         except (CommandTimeout, ShellUnavailable) as error:
             raise BootFailed(
                 f"{self._bmc.name}: it did not finish booting: {error.message}", "see its console in the evidence"
             ) from None
-        finally:
-            shell.close()
 
-    def _still_there(self) -> Callable[[], None]:
-        last = time.monotonic()
-
-        def look() -> None:
-            nonlocal last
-            if time.monotonic() - last < _LOOK:
-                return
-            last = time.monotonic()
-            if self._power() == "Off":
-                raise BootFailed(
-                    f"{self._bmc.name}: it switched itself off while booting", "see its console in the evidence"
-                )
-
-        return look
+    def _went_off(self) -> None:
+        raise BootFailed(f"{self._bmc.name}: it switched itself off while booting", "see its console in the evidence")
 
     def _power(self) -> str:
         """What the BMC says, or ``unknown`` when it says nothing."""
@@ -130,11 +115,7 @@ class MetalMachine:
         raise ShellUnavailable(f"{self._bmc.name} offers no shell")
 
     def run_apart(self, command: str, timeout: float) -> tuple[int, bytes, bytes]:
-        shell = Shell(self.open_channel, timeout=timeout)
-        try:
-            result = shell.run(f"sh -c {shlex.quote(command)}")
-        finally:
-            shell.close()
+        result = run_once(self.open_channel, f"sh -c {shlex.quote(command)}", timeout)
         return result.status, result.stdout, result.stderr
 
     def console(self) -> bytes:
@@ -171,13 +152,10 @@ class MetalMachine:
         return False
 
     def restart(self) -> None:
-        shell = Shell(self.open_channel, timeout=20)
         try:
-            shell.run("systemctl --no-block reboot || reboot")
+            run_once(self.open_channel, "systemctl --no-block reboot || reboot", 20)
         except (ShellUnavailable, CommandTimeout) as error:
             raise NodeLost(f"it cannot be told to reboot: {error.message}", error.hint) from None
-        finally:
-            shell.close()
         self._come_back()
 
     def power_cycle(self) -> None:
@@ -201,11 +179,7 @@ class MetalMachine:
     def stop(self) -> StopReport:
         started = time.monotonic()
         allowed = seconds(self._settings.stop_timeout)
-        shell = Shell(self.open_channel, timeout=20)
-        try:
-            shell.run("systemctl --no-block poweroff || poweroff")
-        finally:
-            shell.close()
+        run_once(self.open_channel, "systemctl --no-block poweroff || poweroff", 20)
         while time.monotonic() - started < allowed and self._power() != "Off":
             time.sleep(POLL)
         took, killed = time.monotonic() - started, self._power() != "Off"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ class FakeBmc:
 
     def power(self) -> str:
         return "On" if self.on else "Off"
+
+    def look_for_off(self, went_off: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None if self.on else went_off()
 
     def ensure_off(self, timeout: float) -> None:
         self.on = False
@@ -95,11 +99,9 @@ def test_another_image_or_disk_is_not_believed(machine: MetalMachine, attempt: A
 
 
 def test_a_node_that_goes_off_while_booting(machine: MetalMachine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOOK", 0.0)
-    FakeBmc.on = False
+    monkeypatch.setattr(FakeBmc, "on", False)
     with pytest.raises(BootFailed, match="switched itself off"):
         machine.wait_ready()
-    FakeBmc.on = True
 
 
 def test_no_shell(machine: MetalMachine, attempt: Attempt) -> None:
