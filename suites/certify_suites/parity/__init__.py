@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
         "units:networking.service",
         "units:ssh-host-keys.service",
         "config_files:/etc/fstab",
+        "config_files:/etc/systemd/network/10-cloud-init-*",
+        "config_files:/etc/netplan/50-cloud-init.yaml",
         "config_files:/etc/hostname",
         "config_files:/etc/hosts",
         "config_files:/etc/resolv.conf",

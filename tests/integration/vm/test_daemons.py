@@ -13,7 +13,7 @@ import pytest
 
 from tests.images.builder import CACHE
 from tests.integration.conftest import Workspace, free_port, wait_for
-from tests.integration.vm.conftest import virsh
+from tests.integration.vm.conftest import UserDaemon, virsh
 from tests.integration.vm.test_machines import GOOD, LONG, suite
 
 #: A daemon that may not use /dev/kvm learns QEMU's capabilities anew for every guest, which takes minutes.
@@ -35,6 +35,23 @@ def test_it(node):
     assert done.status == 0, done.out
     assert [line for line in virsh("vol-list", daemon).splitlines() if "certify-n" in line] == []
     assert "certify-" not in virsh("list", "--all", "--name")
+
+
+@slow
+@pytest.mark.parametrize("way", ["session", "tls"])
+def test_a_daemon_of_an_unprivileged_user(work: Workspace, user_daemon: UserDaemon, way: str) -> None:
+    """``qemu:///session`` by its socket, and the same daemon as a remote one over TLS."""
+    uri = getattr(user_daemon, way)
+    work.write("certify.yaml", f'platforms: {{vm: {{uri: "{uri}", acceleration: tcg, network: user}}}}\n')
+    text = (
+        "def test_it(node):\n    assert node.run('id -u').text == '0'\n    assert b'Linux version' in node.console()\n"
+    )
+    done = work.pytest("--image", str(GOOD), "--suite", suite(work, text), timeout=LONG)
+    assert done.status == 0, done.out
+    assert (
+        "certify-"
+        not in subprocess.run(["virsh", "-c", uri, "list", "--all", "--name"], capture_output=True, text=True).stdout
+    )
 
 
 @slow
