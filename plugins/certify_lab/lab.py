@@ -45,7 +45,8 @@ class VirtualLab:
     """Implements :class:`certify.nodes.lab.Lab`."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = (folder or Path(f"/var/tmp/certify-lab-{os.getuid()}")).absolute()
+        default = os.environ.get("CERTIFY_LAB_FOLDER") or f"/var/tmp/certify-lab-{os.getuid()}"
+        self.folder = (folder or Path(default)).absolute()
         if len(str(self.folder)) > _LONGEST:
             raise UsageError(f"--folder {self.folder}: too long for sockets", f"at most {_LONGEST} characters")
         libvirt.registerErrorHandler(lambda *_: None, None)  # its library would print what it raises, too

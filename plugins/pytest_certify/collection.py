@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,17 @@ def set_apart(item: pytest.Item) -> None:
     if target is not None:
         callspec: Any = item.callspec  # type: ignore[attr-defined]
         callspec.params[TARGET_FIXTURE] = replace(target)
+
+
+def own_nodes_last(items: list[pytest.Item], own_node: Callable[[pytest.Item], bool]) -> None:
+    """Where a platform has one node only, move checks with a node of their own behind all others: each takes the shared
+    node's place, which is then booted again for whatever follows."""
+
+    def takes_its_place(item: pytest.Item) -> bool:
+        target = target_of(item)
+        return target is not None and target.platform.nodes_at_once == 1 and own_node(item)
+
+    items.sort(key=takes_its_place)
 
 
 def skip_inapplicable(item: pytest.Item) -> None:

@@ -99,6 +99,7 @@ class CertifySession:
             collection.skip_inapplicable(item)
             if _own_node(item):
                 collection.set_apart(item)
+        collection.own_nodes_last(items, _own_node)
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self._deselected += [item.nodeid for item in items if collection.target_of(item)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import secrets
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,7 @@ def _boots_machines(page: Path) -> bool:
     [pytest.param(p, id=p.name, marks=[pytest.mark.slow] if _boots_machines(p) else []) for p in PAGES if commands(p)],
 )
 @pytest.mark.usefixtures("clear_fleets")
-def test_the_commands_work(work: Workspace, page: Path) -> None:
+def test_the_commands_work(work: Workspace, own_lab: str, page: Path) -> None:
     if _boots_machines(page):
         (work.path / "base.qcow2").hardlink_to(CACHE / "disk-good.qcow2")
     for language, info, text in blocks(page):
@@ -63,8 +64,17 @@ def test_the_commands_work(work: Workspace, page: Path) -> None:
         for line in text.splitlines():
             command, _, comment = line.removeprefix("$ ").partition("  #")
             wanted = int(comment.split()[-1]) if "exit" in comment else 0
-            done = work.run(*_words(command))
+            done = work.run(*_words(command), CERTIFY_LAB_FOLDER=own_lab)
             assert done.status == wanted, f"{command}\n{done.text}"
+
+
+@pytest.fixture
+def own_lab(work: Workspace) -> Iterator[str]:
+    """Where a guide's lab lives: not where somebody has one running. Gone afterwards, however the guide ends."""
+    folder = f"/var/tmp/cd-{secrets.token_hex(3)}"
+    yield folder
+    if Path(folder).exists():
+        work.certify("lab", "down", CERTIFY_LAB_FOLDER=folder)
 
 
 def _words(command: str) -> list[str]:
