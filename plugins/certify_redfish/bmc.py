@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,11 +41,10 @@ class OnePerCall(connector.Connector):  # type: ignore[misc]
 class Bmc:
     """The BMC of one node. ``exchanges`` grows with every request: method, path, status; never a header or a password."""
 
-    def __init__(self, name: str, node: MetalNode, *, patience: float = 1.0) -> None:
+    def __init__(self, name: str, node: MetalNode) -> None:
         self.name = name
         self.node = node
         self.exchanges: list[str] = []
-        self._patience = patience
         self._root: Any = None
         self._system: Any = None
         self.quirks = Quirks()
@@ -68,9 +68,7 @@ class Bmc:
             self._root = sushy.Sushy(given.address, auth=password, connector=line, root_prefix="/redfish/v1/")
             self._system = self._find()
         except exceptions.AccessError:
-            raise UsageError(
-                f"{self.name}: its BMC refuses the user {given.username!r}", "check the password; it was tried once"
-            ) from None
+            raise self._refused() from None
         except (exceptions.SushyError, requests.RequestException) as error:
             raise self._silent(error) from None
         self._identify()
@@ -170,12 +168,10 @@ class Bmc:
     def ensure_off(self, timeout: float, *, graceful: float = 0.0) -> None:
         """Off, by asking for at most ``graceful`` seconds and then by force. Raises EngineUnavailable."""
         if graceful and self.power() != "Off":
-            try:
+            with suppress(EngineUnavailable):  # it did not listen, or its BMC did not: force is next, and says so
                 self._ensure(
                     "off", lambda: self.power() == "Off", lambda: self._reset("GracefulShutdown"), graceful, once=True
                 )
-            except EngineUnavailable:
-                graceful = 0.0  # it did not listen; force is next
         self._ensure("off", lambda: self.power() == "Off", lambda: self._reset("ForceOff"), timeout)
 
     def ensure_on(self, timeout: float) -> None:
@@ -184,9 +180,9 @@ class Bmc:
 
     def _reset(self, kind: str) -> None:
         field = self._system._actions.reset  # sushy has no public way to post without its own repeats
-        allowed = field.allowed_values or [kind]
-        known = [str(getattr(value, "value", value)) for value in allowed]
-        kind = kind if kind in known or kind != "GracefulShutdown" else "ForceOff"
+        known = {str(getattr(value, "value", value)) for value in field.allowed_values or []}
+        if kind == "GracefulShutdown" and known and kind not in known:
+            kind = "ForceOff"
         self._change("POST", field.target_uri, {"ResetType": kind})
 
     # -- boot device -----------------------------------------------------------------------------------------------
@@ -279,7 +275,7 @@ class Bmc:
         self, what: str, seen: Callable[[], bool], act: Callable[[], None], timeout: float, *, once: bool = False
     ) -> None:
         """Read; act if needed; watch. Acts again only when the wanted state stays away, and never while nothing is known."""
-        deadline = time.monotonic() + timeout * self._patience
+        deadline = time.monotonic() + timeout
         acted, said = float("-inf"), ""
         while True:
             try:
@@ -289,18 +285,18 @@ class Bmc:
             except EngineUnavailable as error:
                 known, said = False, error.message
             now = time.monotonic()
-            if known and now - acted > _ACT_AGAIN * self._patience and not (once and acted > 0):
+            if known and now - acted > _ACT_AGAIN and not (once and acted > 0):
                 try:
                     acted = now
                     act()
                     continue
                 except _Busy as error:
-                    said, acted = str(error), now - _ACT_AGAIN * self._patience + 2 * POLL
+                    said, acted = str(error), now - _ACT_AGAIN + 2 * POLL
                 except EngineUnavailable as error:
                     said = error.message
             if time.monotonic() > deadline:
                 raise EngineUnavailable(
-                    f"{self.name}: not {what} after {timeout * self._patience:.0f} s{': ' + said if said else ''}",
+                    f"{self.name}: not {what} after {timeout:.0f} s{': ' + said if said else ''}",
                     "see the exchanges with its BMC in the evidence",
                 )
             time.sleep(POLL)
@@ -316,6 +312,8 @@ class Bmc:
                 return ask()
             except CertifyError:
                 raise
+            except exceptions.AccessError:
+                raise self._refused() from None
             except _SILENT as error:
                 if last:
                     raise self._silent(error) from None
@@ -343,7 +341,7 @@ class Bmc:
 
     def _watch_task(self, monitor: str) -> None:
         """DSP0266, 12.2 "Asynchronous operations": done when the monitor answers anything but 202. Raises EngineUnavailable."""
-        deadline = time.monotonic() + 120 * self._patience
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             answer = self._guarded(lambda: self._root._conn._op("GET", urlsplit(monitor).path))
             content = answer.json() if answer.content else {}
@@ -357,6 +355,12 @@ class Bmc:
                 return
             time.sleep(POLL)
         raise EngineUnavailable(f"{self.name}: a task of its BMC does not end", "see its event log")
+
+    def _refused(self) -> UsageError:
+        """A password is never tried again: accounts are locked after a few."""
+        return UsageError(
+            f"{self.name}: its BMC refuses the user {self.node.bmc.username!r}", "check the password; it was tried once"
+        )
 
     def _silent(self, error: Exception) -> EngineUnavailable:
         words = str(error).replace(self.node.bmc.address, "its BMC")

@@ -151,6 +151,17 @@ def test_a_refused_password_is_tried_once(through: Through, monkeypatch: pytest.
     assert [path for _, path in proxy.seen if path != "/redfish/v1/"] == [given.system]
 
 
+def test_a_password_that_is_rotated_meanwhile_locks_nobody_out(through: Through) -> None:
+    rotated = [False]
+    denied = (401, {"error": {"message": "no", "code": "Base.1.0.GeneralError"}}, {})
+    bmc, proxy = through(lambda method, path, body: denied if rotated[0] else None)
+    connected(bmc)
+    rotated[0], before = True, len(proxy.seen)
+    with pytest.raises(UsageError, match="refuses the user"):
+        bmc.ensure_on(20)
+    assert len(proxy.seen) - before == 1
+
+
 @pytest.mark.parametrize("change", [{"uuid": "00000000-0000-0000-0000-000000000001"}, {"serial": "other"}])
 def test_another_machine_than_the_inventorys_is_left_alone(through: Through, change: dict[str, str]) -> None:
     bmc, proxy = through(None, **change)

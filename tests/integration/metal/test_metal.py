@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 from pathlib import Path
 
 import pytest
+import yaml
 
-from certify.nodes.inventory import MetalNode, load_inventory
+from certify.nodes.inventory import MetalNode
 from certify_redfish.bmc import Bmc
 from tests.images.builder import load
 from tests.images.disk import build_disk
@@ -67,27 +69,47 @@ def test_the_metal_suite(metal: Workspace, base: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_gone_on_with(metal: Workspace, base: Path, lab_nodes: Path, node: MetalNode) -> None:
-    """SIGKILL in the middle of the write: the next run takes the node and fetches only what is missing."""
+@pytest.mark.parametrize("dies", ["controller", "node"])
+def test_a_cut_write_boots_nothing_and_is_gone_on_with(
+    metal: Workspace, base: Path, clean_node: MetalNode, dies: str
+) -> None:
+    """SIGKILL, or a power cut, in the middle of the write: the next run takes the node and fetches only what is missing."""
     name = suite(metal, "def test_it(node):\n    print('FETCHED', node.how.details['installer']['fetched'])\n")
     arguments = ("--image", str(base), "--platform", "metal", "--suite", name, "-s")
+    root = lab_folder(clean_node) / "root"
+    with root.open("r+b") as file:
+        file.truncate(0)
+        file.truncate(8 * 1024**3)
     process = metal.start("pytest", *arguments)
-    wait_for(lambda: "proven, 2" in (metal.path / "out.log").read_text(), "a part of the write", 300)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    wait_for(lambda: re.search(r"[2-9]\d\d fetched", (metal.path / "out.log").read_text()), "a part of the write", 300)
+    if dies == "node":
+        bmc = Bmc("metal-1", clean_node)
+        bmc.connect()
+        bmc.ensure_off(30)
+        assert process.wait(120) == 6
+        assert "it went off while the installer ran" in (metal.path / "out.log").read_text()
+    else:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with root.open("rb") as file:
+        assert not any(file.read(1024**2))
     done = metal.pytest(*arguments, timeout=LONG)
     assert done.status == 0, done.out
     fetched = int(done.out.partition("FETCHED ")[2].split()[0])
-    assert fetched < 350, done.out
+    assert fetched < 250, done.out
+
+
+def lab_folder(node: MetalNode) -> Path:
+    """Where the lab keeps the node's disks, as files."""
+    assert node.console is not None
+    return Path(node.console.removeprefix("file:")).parent
 
 
 def disks_of(node: MetalNode) -> dict[str, str]:
-    """Digests of the lab node's disks, which are files."""
-    assert node.console is not None
-    folder = Path(node.console.removeprefix("file:")).parent
+    """Digests of the lab node's disks."""
     digests = {}
     for name in ("root", "data"):
-        with (folder / name).open("rb") as file:
+        with (lab_folder(node) / name).open("rb") as file:
             digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
 
@@ -166,11 +188,9 @@ def test_an_old_system_that_boots_instead_is_not_believed(
 
 
 def test_a_node_of_another_identity_is_left_alone(work: Workspace, lab_nodes: Path) -> None:
-    inventory = lab_nodes.read_text().replace(
-        load_inventory(lab_nodes).nodes["metal-1"].uuid or "?", "0" * 8 + "-0000-0000-0000-" + "0" * 12
-    )
-    inventory = inventory.replace("system: /redfish/v1/Systems/00000000-0000-0000-0000-000000000000\n", "labels: {}\n")
-    work.write("nodes.yaml", inventory)
+    inventory = yaml.safe_load(lab_nodes.read_text())
+    inventory["nodes"]["metal-1"]["uuid"] = "00000000-0000-0000-0000-000000000000"
+    work.write("nodes.yaml", yaml.safe_dump(inventory))
     done = work.certify("doctor", "--metal", "nodes.yaml")
     assert done.status == 1
     assert "nodes.yaml says" in done.text
