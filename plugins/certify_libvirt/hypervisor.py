@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,7 @@ from certify.nodes.owner import this_process
 
 ROOT_PREFIX = "certify-vm-"
 OWNER_FILE = "owner"
+_CONNECT_SECONDS = 60.0
 _PROBED = "libvirt-cache"  # what libvirt learnt about QEMU; costs 4 s to learn anew
 
 
@@ -63,12 +65,31 @@ def connect(uri: str, store: Store) -> Hypervisor:
     if uri == "embed":
         return _embedded(store.root)
     with translated():
-        connection = libvirt.open(uri)
+        connection = _opened(uri)
     if connection.getType() != "QEMU":
         raise EngineUnavailable(f"{uri}: a {connection.getType()} connection, not a QEMU one", "use a qemu URI")
     with suppress(libvirt.libvirtError):
         connection.setKeepAlive(5, 3)
     return Hypervisor(uri, connection, None)
+
+
+def _opened(uri: str) -> Any:
+    """Open a connection within a deadline: libvirt itself waits for ever for a server that accepts and says nothing."""
+    answer: Future[Any] = Future()
+
+    def attempt() -> None:
+        try:
+            answer.set_result(libvirt.open(uri))
+        except libvirt.libvirtError as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=attempt, name="certify-libvirt-connect", daemon=True).start()
+    try:
+        return answer.result(_CONNECT_SECONDS)
+    except TimeoutError:
+        raise EngineUnavailable(
+            f"{uri}: no answer within {_CONNECT_SECONDS:.0f} s", "does `virsh -c URI version` answer?"
+        ) from None
 
 
 @contextmanager

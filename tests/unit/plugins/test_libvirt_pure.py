@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import socket
 import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certify.errors import EngineUnavailable
 from certify.images.store import Store
 from certify_libvirt.acceleration import boot_sector
 from certify_libvirt.access import MARKER, bootstrap, credentials, shell_ports, typed, vendor_data
@@ -132,3 +134,16 @@ def test_the_digest_sees_data_and_not_how_it_is_stored(
         plain[12345] ^= 1
         (folder / "plain").write_bytes(plain)
         assert _sparse_digest(folder / "sparse") != _sparse_digest(folder / "plain")
+
+
+def test_a_server_that_accepts_and_hangs_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ssh server that is stuck, or something else on its port."""
+    from certify_libvirt import hypervisor
+
+    monkeypatch.setattr(hypervisor, "_CONNECT_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"qemu+ssh://nobody@127.0.0.1:{server.getsockname()[1]}/system?no_verify=1&no_tty=1"
+        with pytest.raises(EngineUnavailable, match="no answer within 1 s"):
+            hypervisor.connect(uri, Store(tmp_path))
