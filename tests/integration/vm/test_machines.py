@@ -59,6 +59,7 @@ def test_a_good_disk_passes_the_suites_of_containers_and_those_of_machines(work:
     assert not guests()
 
 
+@pytest.mark.slow
 def test_every_seeded_defect_is_found(work: Workspace) -> None:
     suites = [word for name in ("baseline", "boot", "hygiene", "vm") for word in ("--suite", name)]
     done = work.pytest("--image", str(BAD), *suites, "-k", "not power and not restart and not firmware", timeout=LONG)
