@@ -97,7 +97,6 @@ class MetalPlatform(Model, frozen=True):
     listen: str | None = None
     clean: Annotated[str, Meta(pattern="^(none|metadata|full)$")] = "metadata"
     user_data: str | None = None
-    console_ignore: list[str] = []
     lease_timeout: Duration = "1h"
     bmc_timeout: Duration = "2m"
     boot_timeout: Duration = "10m"

@@ -62,12 +62,11 @@ class Bmc(Model, frozen=True):
     """A baseboard management controller. ``ca`` is a PEM file to trust beside the system's; ``system`` the path of the
     ComputerSystem, where the service has several."""
 
-    address: Annotated[str, Meta(pattern="^(https?|ipmi)://[^/@]+(/.*)?$")]
+    address: Annotated[str, Meta(pattern="^https?://[^/@]+(/.*)?$")]
     username: str
     password: Secret
     system: str | None = None
     ca: str | None = None
-    kind: Annotated[str, Meta(pattern="^(redfish|ipmi)$")] = "redfish"
 
 
 class DiskSelector(Model, frozen=True):

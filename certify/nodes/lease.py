@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,23 +31,22 @@ class Leases:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def take(self, nodes: Iterable[tuple[str, str]], timeout: float, stop: threading.Event | None = None) -> Lease:
+    def take(self, nodes: Iterable[tuple[str, str]], timeout: float) -> Lease:
         """Lease the first free one of (name, identity) pairs; the identity is what two inventories would share.
 
         Raises EngineUnavailable when none is free within ``timeout`` seconds.
         """
         wanted = list(nodes)
-        stop = stop or threading.Event()
-        waited = 0.0
+        deadline = time.monotonic() + timeout
         while True:
             for name, identity in wanted:
                 lease = self._try(name, identity)
                 if lease is not None:
                     return lease
-            if waited >= timeout or stop.wait(0.1):
+            if time.monotonic() >= deadline:
                 names = ", ".join(name for name, _ in wanted)
-                raise EngineUnavailable(f"no metal node is free after {waited:.0f} s ({names})", "wait, or add nodes")
-            waited += 0.1
+                raise EngineUnavailable(f"no metal node is free after {timeout:.0f} s ({names})", "wait, or add nodes")
+            time.sleep(0.1)  # a lock on any of several files is no event that could be waited for
 
     def _try(self, name: str, identity: str) -> Lease | None:
         self._folder.mkdir(parents=True, exist_ok=True)

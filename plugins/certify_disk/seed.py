@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pycdlib
+
+from certify.errors import UsageError
 
 
 def seed_iso(*, instance: str, hostname: str, user_data: bytes, vendor_data: str) -> bytes:
@@ -22,3 +25,13 @@ def seed_iso(*, instance: str, hostname: str, user_data: bytes, vendor_data: str
     iso.write_fp(out)
     iso.close()
     return out.getvalue()
+
+
+def read_user_data(path: str | None, setting: str) -> bytes:
+    """The configured user-data; none without a path. Raises UsageError that names the ``setting``."""
+    if path is None:
+        return b""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{setting}: {path}: {error.strerror}", "check the path") from None

@@ -17,7 +17,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,8 @@ class VirtualLab:
             return pwd.getpwnam("libvirt-qemu")
         raise EngineUnavailable("there is no user libvirt-qemu", "apt-get install libvirt-daemon-system")
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        with locked(self.folder / "lock"):
-            yield
+    def _lock(self) -> AbstractContextManager[None]:
+        return locked(self.folder / "lock")
 
     # -- libvirt ---------------------------------------------------------------------------------------------------
 
@@ -192,8 +190,7 @@ class VirtualLab:
         first = "# " + " ".join(identities)
         if path.exists() and path.read_text().startswith(first + "\n"):
             return False
-        for name in ("state",):
-            (self.folder / name).mkdir(exist_ok=True, mode=0o700)
+        (self.folder / "state").mkdir(exist_ok=True, mode=0o700)
         certificate, key = self_signed([ipaddress.ip_address("127.0.0.1")])
         write_whole(self.folder / "ca.pem", certificate)
         self._private("key.pem", key)

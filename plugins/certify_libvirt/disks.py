@@ -14,7 +14,7 @@ from certify.images.store import Store
 from certify.nodes.platform import NodeSpec, Progress
 from certify_disk.contents import boots_with
 from certify_disk.formats import qemu_img
-from certify_disk.seed import seed_iso
+from certify_disk.seed import read_user_data, seed_iso
 from certify_disk.transport import DiskSource
 from certify_libvirt.access import vendor_data
 from certify_libvirt.domain import FIRMWARE_FILES, Files, Profile
@@ -102,14 +102,7 @@ class LocalDisks:
         return list(boots_with(self.disk(source))) or ["bios"]
 
     def user_data(self) -> bytes:
-        if self._settings.user_data is None:
-            return b""
-        try:
-            return Path(self._settings.user_data).read_bytes()
-        except OSError as error:
-            raise UsageError(
-                f"platforms.vm.user_data: {self._settings.user_data}: {error.strerror}", "check the path"
-            ) from None
+        return read_user_data(self._settings.user_data, "platforms.vm.user_data")
 
     def make(self, source: ImageSource, folder: Path, profile: Profile, spec: NodeSpec) -> Files:
         base = self.disk(source)

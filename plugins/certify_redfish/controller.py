@@ -11,6 +11,7 @@ import re
 import secrets
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -78,8 +79,8 @@ class Controller:
         self.address = address
         self.keys = keys
         self._attempts: dict[str, Attempt] = {}
-        self._plain = _server(address, _media(self._attempts))
-        self._control = _server(address, _control(self._attempts))
+        self._plain = _server(address, _Media, self._attempts)
+        self._control = _server(address, _Control, self._attempts)
         self._control.socket = keys.context.wrap_socket(
             self._control.socket, server_side=True, do_handshake_on_connect=False
         )
@@ -142,12 +143,24 @@ class Controller:
             attempt.changed.notify_all()
 
 
-def _server(address: str, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+class _Server(ThreadingHTTPServer):
+    """A server whose handlers find the attempts."""
+
+    daemon_threads = True
+    attempts: dict[str, Attempt]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A BMC or node that hangs up, or is no TLS client, is not worth a traceback; a defect of ours is."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+def _server(address: str, handler: type[_Handler], attempts: dict[str, Attempt]) -> _Server:
     try:
-        server = ThreadingHTTPServer((address, 0), handler)
+        server = _Server((address, 0), handler)
     except OSError as error:
         raise EngineUnavailable(f"cannot listen on {address}: {error.strerror}", "platforms.metal.listen") from None
-    server.daemon_threads = True
+    server.attempts = attempts
     return server
 
 
@@ -156,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = 60
-    attempts: dict[str, Attempt]
+    server: _Server
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: addresses hold tokens."""
@@ -164,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
     def attempt(self) -> tuple[Attempt, str] | None:
         """The attempt that the path's token is of, and what is asked of it; None after a 404."""
         match = re.fullmatch(r"/([0-9a-f]{32})/([a-z.]+)", self.path)
-        found = self.attempts.get(match[1]) if match else None
+        found = self.server.attempts.get(match[1]) if match else None
         if match is None or found is None or match[1] != found.token:
             self.send_error(HTTPStatus.NOT_FOUND)
             return None
@@ -180,98 +193,90 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
-def _media(attempts: dict[str, Attempt]) -> type[BaseHTTPRequestHandler]:
-    class Media(_Handler):
-        """``installer.iso``, ``manifest`` and ``disk`` of an attempt; ranges as RFC 9110, section 14 has them (one range)."""
+class _Media(_Handler):
+    """``installer.iso``, ``manifest`` and ``disk`` of an attempt; ranges as RFC 9110, section 14 has them (one range)."""
 
-        def do_HEAD(self) -> None:
-            self.do_GET()
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
-        def do_GET(self) -> None:
-            found = self.attempt()
-            if found is None:
+    def do_GET(self) -> None:
+        found = self.attempt()
+        if found is None:
+            return
+        attempt, what = found
+        if what == "installer.iso":
+            self._file(attempt.medium.path, patch=(attempt.medium.config_at, attempt.config))
+            attempt.tell(fetched=True)
+        elif what == "manifest" and attempt.manifest is not None:
+            self.answer(attempt.manifest.encoded())
+        elif what == "disk" and attempt.disk is not None:
+            self._file(attempt.disk)
+        else:
+            self.send_error(HTTPStatus.NOT_FOUND)
+
+    def _file(self, path: Path, patch: tuple[int, bytes] = (0, b"")) -> None:
+        size = path.stat().st_size
+        start, end = 0, size - 1
+        asked = re.fullmatch(r"bytes=([0-9]+)-([0-9]*)", self.headers.get("Range", ""))
+        if asked:
+            start, end = int(asked[1]), min(int(asked[2] or end), end)
+            if start > end:
+                self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+                self.send_header("Content-Range", f"bytes */{size}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
                 return
-            attempt, what = found
-            if what == "installer.iso":
-                self._file(attempt.medium.path, patch=(attempt.medium.config_at, attempt.config))
-                attempt.tell(fetched=True)
-            elif what == "manifest" and attempt.manifest is not None:
-                self.answer(attempt.manifest.encoded())
-            elif what == "disk" and attempt.disk is not None:
-                self._file(attempt.disk)
-            else:
-                self.send_error(HTTPStatus.NOT_FOUND)
-
-        def _file(self, path: Path, patch: tuple[int, bytes] = (0, b"")) -> None:
-            size = path.stat().st_size
-            start, end = 0, size - 1
-            asked = re.fullmatch(r"bytes=([0-9]+)-([0-9]*)", self.headers.get("Range", ""))
-            if asked:
-                start, end = int(asked[1]), min(int(asked[2] or end), end)
-                if start > end:
-                    self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
-                    self.send_header("Content-Range", f"bytes */{size}")
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-            self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
-            self.send_header("Content-Type", "application/octet-stream")
-            self.send_header("Accept-Ranges", "bytes")
-            self.send_header("Content-Length", str(end - start + 1))
-            if asked:
-                self.send_header("Content-Range", f"bytes {start}-{end}/{size}")
-            self.end_headers()
-            if self.command == "HEAD":
+        self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(end - start + 1))
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{end}/{size}")
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        with path.open("rb") as file:
+            if not patch[1]:
+                self.connection.sendfile(file, start, end - start + 1)  # from the page cache, past this process
                 return
-            with path.open("rb") as file:
-                if not patch[1]:
-                    self.connection.sendfile(file, start, end - start + 1)  # from the page cache, past this process
-                    return
-                for at in range(start, end + 1, _PIECE):
-                    piece = os.pread(file.fileno(), min(_PIECE, end + 1 - at), at)
-                    self.wfile.write(_patched(piece, at, *patch))
-
-    Media.attempts = attempts
-    return Media
+            for at in range(start, end + 1, _PIECE):
+                piece = os.pread(file.fileno(), min(_PIECE, end + 1 - at), at)
+                self.wfile.write(_patched(piece, at, *patch))
 
 
-def _control(attempts: dict[str, Attempt]) -> type[BaseHTTPRequestHandler]:
-    class Control(_Handler):
-        """``hello``, ``plan``, ``progress`` and ``done`` of an attempt."""
+class _Control(_Handler):
+    """``hello``, ``plan``, ``progress`` and ``done`` of an attempt."""
 
-        def do_GET(self) -> None:
-            found = self.attempt()
-            if found is None:
-                return
-            attempt, what = found
-            if what != "plan":
-                self.send_error(HTTPStatus.NOT_FOUND)
-                return
-            plan = attempt.wait(lambda: attempt.plan, time.monotonic() + 300, lambda: None)
-            self.answer(msgspec.json.encode(plan)) if plan else self.send_error(HTTPStatus.GONE)
+    def do_GET(self) -> None:
+        found = self.attempt()
+        if found is None:
+            return
+        attempt, what = found
+        if what != "plan":
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        plan = attempt.wait(lambda: attempt.plan, time.monotonic() + 300, lambda: None)
+        self.answer(msgspec.json.encode(plan)) if plan else self.send_error(HTTPStatus.GONE)
 
-        def do_POST(self) -> None:
-            found = self.attempt()
-            length = self.headers.get("Content-Length", "")
-            if found is None:
-                return
-            if not length.isdigit() or int(length) > _LARGEST_REPORT:
-                self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-                return
-            attempt, what = found
-            try:
-                said = msgspec.json.decode(self.rfile.read(int(length)), type=dict[str, Any])
-            except msgspec.DecodeError:
-                self.send_error(HTTPStatus.BAD_REQUEST)
-                return
-            if what not in ("hello", "progress", "done"):
-                self.send_error(HTTPStatus.NOT_FOUND)
-                return
-            self.answer(b"{}")
-            attempt.tell(**{what: said})
-
-    Control.attempts = attempts
-    return Control
+    def do_POST(self) -> None:
+        found = self.attempt()
+        length = self.headers.get("Content-Length", "")
+        if found is None:
+            return
+        if not length.isdigit() or int(length) > _LARGEST_REPORT:
+            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return
+        attempt, what = found
+        try:
+            said = msgspec.json.decode(self.rfile.read(int(length)), type=dict[str, Any])
+        except msgspec.DecodeError:
+            self.send_error(HTTPStatus.BAD_REQUEST)
+            return
+        if what not in ("hello", "progress", "done"):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        self.answer(b"{}")
+        attempt.tell(**{what: said})
 
 
 def _patched(piece: bytes, at: int, where: int, new: bytes) -> bytes:

@@ -7,6 +7,7 @@ A note beside the leases says what was put on a node and how far that went; it i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -108,7 +109,7 @@ class RedfishFleet:
     def _put(self, name: str, source: ImageSource, release: Release) -> str:
         """Write, boot and prove. Killed in between, the note says that nothing is known to run here."""
         self._write(name, _Note(release))
-        node = self._nodes[name]
+        node = self._node(name)
         lease = Leases(self._store.folder("leases")).take(
             [(name, node.identity)], seconds(self._fleet.metal.lease_timeout)
         )
@@ -118,15 +119,13 @@ class RedfishFleet:
         except BaseException:
             lease.release()
             raise
-        try:
-            report = machine.facts.details["installer"]
-        finally:
-            machine.remove()
-            self._placer.close()
+        report = machine.facts.details["installer"]
+        machine.remove()
+        self._placer.close()
         self._write(name, _Note(release, proven=True))
         return f"{release.digest[:19]} written ({report['fetched']} of {report['total']} chunks travelled) and proven"
 
-    def _healthy(self, name: str, how: object) -> str:
+    def _healthy(self, name: str, how: Callable[..., int]) -> str:
         """Ask for health where the node serves, if a port is named; that it is on in any case. Raises RolloutError."""
         bmc = self._bmc(name)
 
@@ -138,7 +137,7 @@ class RedfishFleet:
         if host is None or port is None:
             still_there()
             return "it is on"
-        samples = how(lambda: ask(host, port, self._fleet.health), self._fleet.health, still_there)  # type: ignore[operator]
+        samples = how(lambda: ask(host, port, self._fleet.health), self._fleet.health, still_there)
         return f"healthy in {samples} samples"
 
     def _bmc(self, name: str) -> Bmc:

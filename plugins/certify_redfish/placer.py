@@ -7,18 +7,18 @@ import socket
 import threading
 import time
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from certify.config import MetalPlatform, seconds
-from certify.errors import CertifyError, EngineUnavailable, UsageError
+from certify.errors import CertifyError, EngineUnavailable
 from certify.images.candidate import ImageSource
 from certify.images.store import Store
 from certify.nodes.inventory import MetalNode
 from certify.nodes.lease import Lease
 from certify.nodes.platform import MachineFacts, Progress
 from certify_disk.raw import raw_disk
+from certify_disk.seed import read_user_data
 from certify_disk.transport import DiskSource
 from certify_redfish.bmc import Bmc
 from certify_redfish.controller import Attempt, Controller
@@ -115,7 +115,8 @@ class Placer:
     def _seed(
         self, source: DiskSource, bmc: Bmc, controller: Controller, attempt: Attempt, how: tuple[bool, bytes]
     ) -> bytes:
-        stays, user_data = how
+        stays, given = how
+        user_data = given or read_user_data(self._settings.user_data, "platforms.metal.user_data")
         host, _ = hosts(bmc, controller)
         config: dict[str, Any] = {
             "host": host,
@@ -126,15 +127,7 @@ class Placer:
             "give_up": seconds(self._settings.boot_timeout) if stays else None,
         }
         instance = f"certify-{secrets.token_hex(6)}"
-        return metal_seed(config, instance=instance, hostname=bmc.name, user_data=user_data or self._user_data())
-
-    def _user_data(self) -> bytes:
-        if self._settings.user_data is None:
-            return b""
-        try:
-            return Path(self._settings.user_data).read_bytes()
-        except OSError as error:
-            raise UsageError(f"platforms.metal.user_data: {error.strerror}", "check the path") from None
+        return metal_seed(config, instance=instance, hostname=bmc.name, user_data=user_data)
 
     @staticmethod
     def _facts(bmc: Bmc, lease: Lease, report: dict[str, Any]) -> MachineFacts:

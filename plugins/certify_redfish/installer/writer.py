@@ -141,10 +141,9 @@ class Writer:
             raise WriteFailed(f"chunk {index} is not on the medium as it was written: the disk is broken")
         self.tally.add(verified=1)
 
-    def _prove(self, disk: Disk, at: int, piece: bytes) -> None:
-        first = at // mmap.PAGESIZE * mmap.PAGESIZE
-        there = self._direct(disk, first, at - first + len(piece))[at - first :]
-        if bytes(there) != piece:
+    @staticmethod
+    def _prove(disk: Disk, at: int, piece: bytes) -> None:
+        if _medium(disk, at, len(piece)) != piece:
             raise WriteFailed(f"byte {at} and on are not on the medium as they were written: the disk is broken")
 
     def _checked(self, index: int, piece: bytes) -> bytes:
@@ -172,14 +171,7 @@ class Writer:
         buffer: mmap.mmap | None = getattr(self._buffers, "buffer", None)
         if buffer is None or len(buffer) < space:
             buffer = self._buffers.buffer = mmap.mmap(-1, space)
-        view = memoryview(buffer)
-        done = 0
-        while done < length:
-            got = os.preadv(disk.direct, [view[done:space]], at + done)
-            if got == 0:
-                return view[:done]
-            done += got
-        return view[:length]
+        return memoryview(buffer)[: min(length, _fill(disk, buffer, at, length))]
 
     @staticmethod
     def _put(disk: Disk, at: int, piece: bytes) -> None:
@@ -189,12 +181,19 @@ class Writer:
             at, view = at + done, view[done:]
 
 
+def _fill(disk: Disk, buffer: mmap.mmap, at: int, length: int) -> int:
+    """Read whole pages past the page cache into ``buffer``, at least ``length`` bytes. Returns how many; fewer at the end."""
+    view, done = memoryview(buffer), 0
+    while done < length and (got := os.preadv(disk.direct, [view[done:]], at + done)):
+        done += got
+    return done
+
+
 def _medium(disk: Disk, at: int, length: int) -> bytes:
-    """``length`` bytes at ``at`` past the page cache; both whole sectors."""
-    first = at // mmap.PAGESIZE * mmap.PAGESIZE
-    with mmap.mmap(-1, -(-(at - first + length) // mmap.PAGESIZE) * mmap.PAGESIZE) as buffer:
-        got = os.preadv(disk.direct, [buffer], first)
-        return buffer[at - first : min(got, at - first + length)]
+    """``length`` bytes at ``at``, wherever that is, past the page cache."""
+    skip = at % mmap.PAGESIZE
+    buffer = mmap.mmap(-1, -(-(skip + length) // mmap.PAGESIZE) * mmap.PAGESIZE)
+    return buffer[skip : min(skip + length, _fill(disk, buffer, at - skip, skip + length))]
 
 
 def wipe(path: str, *, full: bool) -> int:
