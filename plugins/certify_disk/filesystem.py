@@ -1,7 +1,8 @@
 """A root filesystem as an ext4 image: no root, no loop device, no mount.
 
 The tree is laid out under fakeroot, which remembers owners, devices and extended attributes, and ``mke2fs -d`` reads it
-through the same fakeroot.
+through the same fakeroot. Blocks are 4 KiB whatever the size, so that a file lies on the same borders in every image, and a
+machine that has one image finds the files of the next on its own disk.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _LAY_OUT = """
 set -e
 mkdir "$1/root"
 tar -x -p -C "$1/root" --numeric-owner --xattrs --xattrs-include='*' --delay-directory-restore -f "$2"
-mke2fs -q -F -t ext4 -d "$1/root" -L "$4" -U "$5" -E "hash_seed=$5,lazy_itable_init=1,root_owner=0:0" -m 1 "$3"
+mke2fs -q -F -t ext4 -b 4096 -d "$1/root" -L "$4" -U "$5" -E "hash_seed=$5,lazy_itable_init=1,root_owner=0:0" -m 1 "$3"
 """
 _TOOLS = ("fakeroot", "tar", "mke2fs")
 

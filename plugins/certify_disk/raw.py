@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from certify.files import write_whole
@@ -13,19 +14,29 @@ from certify_disk.formats import qemu_img
 from certify_disk.transport import DiskSource
 
 
-def raw_disk(store: Store, source: DiskSource, progress: Progress) -> tuple[Path, Manifest]:
-    """The raw disk (with holes where there is nothing) and its manifest. Raises ImageError."""
+@dataclass(frozen=True)
+class RawDisk:
+    """A disk image as machines get it: its bytes, what they must be, and the index of their blocks."""
+
+    path: Path
+    manifest: Manifest
+    blocks: Path
+
+
+def raw_disk(store: Store, source: DiskSource, progress: Progress) -> RawDisk:
+    """The raw disk (with holes where there is nothing), its manifest and block index. Raises ImageError."""
     folder = store.folder("raw") / hex_of(source.candidate.digest)
     with locked(folder.with_suffix(".lock")):
-        disk, note = folder / "disk", folder / "manifest"
-        if not note.exists():
+        disk, note, index = folder / "disk", folder / "manifest", folder / "blocks"
+        if not (note.exists() and index.exists()):
             progress("making its raw disk")
             folder.mkdir(exist_ok=True, mode=0o700)
             partial = folder / "partial"
             qemu_img("convert", "-q", "-f", source.format, "-O", "raw", str(source.path), str(partial))
             progress("digesting its chunks")
-            manifest = make_manifest(partial, source.candidate.digest)
+            manifest, blocks = make_manifest(partial, source.candidate.digest)
             partial.chmod(0o400)
             partial.replace(disk)
+            write_whole(index, blocks)
             write_whole(note, manifest.encoded())
-        return disk, read_manifest(note.read_bytes())
+        return RawDisk(disk, read_manifest(note.read_bytes()), index)

@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from certify.errors import EngineUnavailable
-from certify.images.chunks import Manifest
+from certify_disk.raw import RawDisk
 from certify_redfish.image import Medium
 from certify_redfish.keys import RunKeys
 
@@ -42,8 +42,7 @@ class Attempt:
 
     medium: Medium
     config: bytes = b""
-    disk: Path | None = None
-    manifest: Manifest | None = None
+    disk: RawDisk | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     guest_token: str = field(default_factory=lambda: secrets.token_hex(16))
     plan: dict[str, str] | None = None
@@ -194,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Media(_Handler):
-    """``installer.iso``, ``manifest`` and ``disk`` of an attempt; ranges as RFC 9110, section 14 has them (one range)."""
+    """``installer.iso``, ``manifest``, ``blocks`` and ``disk`` of an attempt; one range (RFC 9110, section 14) or all of it."""
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -207,10 +206,10 @@ class _Media(_Handler):
         if what == "installer.iso":
             self._file(attempt.medium.path, patch=(attempt.medium.config_at, attempt.config))
             attempt.tell(fetched=True)
-        elif what == "manifest" and attempt.manifest is not None:
-            self.answer(attempt.manifest.encoded())
-        elif what == "disk" and attempt.disk is not None:
-            self._file(attempt.disk)
+        elif what == "manifest" and attempt.disk is not None:
+            self.answer(attempt.disk.manifest.encoded())
+        elif what in ("blocks", "disk") and attempt.disk is not None:
+            self._file(attempt.disk.path if what == "disk" else attempt.disk.blocks)
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 

@@ -121,10 +121,11 @@ def _signed_plan(bmc: Bmc, controller: Controller, attempt: Attempt, work: Work,
         "root_disk": bmc.node.root_disk.asked(),
         "keep": [disk.asked() for disk in bmc.node.keep],
     }
-    if attempt.manifest is not None:
+    if attempt.disk is not None:
         plan |= {
             "manifest": f"{base}/manifest",
-            "manifest_digest": attempt.manifest.digest,
+            "manifest_digest": attempt.disk.manifest.digest,
+            "blocks": f"{base}/blocks",
             "disk": f"{base}/disk",
             "seed": base64.b64encode(work.seed).decode(),
             "seed_id": str(uuid.uuid4()),
@@ -143,7 +144,8 @@ def _finished(bmc: Bmc, attempt: Attempt, settings: MetalPlatform, progress: Pro
         counts = attempt.progress
         if counts.get("total"):
             progress(
-                f"writing: {counts.get('verified', 0)} of {counts['total']} chunks proven, {counts.get('fetched', 0)} fetched"
+                f"writing: {counts.get('verified', 0)} of {counts['total']} chunks proven, "
+                f"{counts.get('fetched', 0)} fetched, {counts.get('moved', 0)} from the disk itself"
             )
 
     report = attempt.wait(lambda: attempt.done, deadline, look)

@@ -7,13 +7,14 @@ ext4 root that grows to the disk at first boot.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import struct
 import subprocess
 import tarfile
 from pathlib import Path
 
-from certify_disk.filesystem import make_ext4
+from certify_disk import filesystem
 from tests.images.builder import CACHE, EPOCH, HERE, Recipe, debian_base, entries
 
 SECTOR = 512
@@ -33,6 +34,7 @@ _ROOT_SIZE = 500 * MIB
 def build_disk(recipe: Recipe) -> Path:
     """The recipe's qcow2 disk, from the cache or made now."""
     sources = "".join((HERE / name).read_text() for name in ("disk.py", "disk.sh", "initramfs.sh"))
+    sources += inspect.getsource(filesystem)
     key = hashlib.sha256(f"{recipe.digest} {sources}".encode()).hexdigest()[:16]
     disk = CACHE / f"{recipe.name}-{key}.qcow2"
     if not disk.exists():
@@ -47,7 +49,7 @@ def build_disk(recipe: Recipe) -> Path:
             for info, content in overlay:
                 info.mtime = EPOCH
                 new.addfile(info, io.BytesIO(content) if content is not None else None)
-        make_ext4(tree, root, _ROOT_SIZE, uuid=ROOT_UUID)
+        filesystem.make_ext4(tree, root, _ROOT_SIZE, uuid=ROOT_UUID)
         assemble(root, signed_programs(), flat)
         _run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(flat), str(disk.with_suffix(".partial"))])
         disk.with_suffix(".partial").rename(disk)

@@ -15,18 +15,19 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
+from contextlib import closing
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from .disks import NoSuchDisk, list_disks, select
+from .fetch import Remote
 from .gpt import BadTable
-from .writer import Order, WriteFailed, Writer, wipe
+from .medium import WriteFailed, wipe
+from .writer import Order, Writer
 
-_TRIES = 5
 _HOME_SECONDS = 120.0
 _ENDS = 16 * 1024**2
 
@@ -127,28 +128,50 @@ def obey(plan: dict[str, Any], disks: list[dict[str, Any]], report: Any) -> dict
     if plan["action"] != "write":
         raise Refused(f"the plan wants {plan['action']!r}, which this installer does not know")
     kept = [{"serial": disk["serial"], "digest": ends_digest(f"/dev/{disk['name']}")} for disk in keep]
-    manifest_bytes = _get(plan["manifest"], None)
-    if hashlib.sha256(manifest_bytes).hexdigest() != plan["manifest_digest"].removeprefix("sha256:"):
-        raise Refused("the manifest is not the one the plan names")
-    manifest = json.loads(manifest_bytes)
-    seed = base64.b64decode(plan["seed"])
-    order = Order(manifest["size"], manifest["chunk_size"], manifest["chunks"], seed, UUID(plan["seed_id"]))
-
-    def fetch(index: int) -> bytes:
-        start = index * order.chunk_size
-        return _get(plan["disk"], (start, min(start + order.chunk_size, order.size) - 1))
-
-    writer = Writer(f"/dev/{root['name']}", order, fetch)
-    over = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(writer, report, over), daemon=True)
-    watcher.start()
-    try:
-        writer.write()
-    finally:
-        over.set()
-        watcher.join()
+    with closing(Remote(plan["manifest"])) as remote:
+        manifest = json.loads(_checked(remote.whole(), plan["manifest_digest"], "manifest"))
+    order = Order(
+        manifest["size"], manifest["chunk_size"], manifest["chunks"], manifest["block_size"],
+        base64.b64decode(plan["seed"]), UUID(plan["seed_id"]),
+    )  # fmt: skip
+    with closing(Image(plan, manifest["blocks"])) as image:
+        writer = Writer(f"/dev/{root['name']}", order, image)
+        over = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(writer, report, over), daemon=True)
+        watcher.start()
+        try:
+            writer.write()
+        finally:
+            over.set()
+            watcher.join()
     seconds = round(time.monotonic() - began, 3)
     return {**writer.tally.numbers(), "disk": root, "kept": kept, "seconds": seconds, "memory": _peak()}
+
+
+class Image:
+    """The image that a plan names: implements :class:`.writer.Source`."""
+
+    def __init__(self, plan: dict[str, Any], blocks_digest: str) -> None:
+        self._disk = Remote(plan["disk"])
+        self._blocks = Remote(plan["blocks"])
+        self._blocks_digest = blocks_digest
+
+    def piece(self, start: int, into: memoryview) -> None:
+        self._disk.piece(start, into)
+
+    def close(self) -> None:
+        self._disk.close()
+        self._blocks.close()
+
+    def blocks(self) -> bytes:
+        return _checked(self._blocks.whole(), self._blocks_digest, "block index")
+
+
+def _checked(content: bytes, digest: str, what: str) -> bytes:
+    """``content``, if it has this sha256. Raises Refused."""
+    if hashlib.sha256(content).hexdigest() != digest.removeprefix("sha256:"):
+        raise Refused(f"the {what} is not the one the plan names")
+    return content
 
 
 def ends_digest(path: str) -> str:
@@ -168,28 +191,6 @@ def _watch(writer: Writer, report: Any, over: threading.Event) -> None:
             report(writer.tally.numbers())
         except OSError:
             continue  # progress is for people; the result is said at the end, or the write fails
-
-
-def _get(url: str, span: tuple[int, int] | None) -> bytes:
-    """Fetch, again where the stream was cut. Raises OSError after some tries, WriteFailed for a server without ranges."""
-    headers = {} if span is None else {"Range": f"bytes={span[0]}-{span[1]}"}
-    for attempt in range(_TRIES):
-        try:
-            request = urllib.request.Request(url, headers=headers)
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                if span is not None and answer.status != 206:
-                    raise WriteFailed(f"{url}: the server sends no ranges (status {answer.status})")
-                content = bytes(answer.read())
-            if span is None or len(content) == span[1] - span[0] + 1:
-                return content
-        except urllib.error.HTTPError as error:
-            if error.code < 500 or attempt == _TRIES - 1:
-                raise
-        except OSError:
-            if attempt == _TRIES - 1:
-                raise
-        time.sleep(0.2 * 2**attempt)
-    raise WriteFailed(f"{url}: the stream ends early, {_TRIES} times in a row")
 
 
 def machine_uuid() -> str:

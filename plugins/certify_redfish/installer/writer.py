@@ -1,36 +1,47 @@
 """Writes a disk by its manifest and proves it: whatever happens on the way, the disk either boots the image or not at all.
 
 1. The first chunk, which holds the partition table, is zeroed: from here on the disk boots nothing.
-2. Every other chunk is read from the medium. What has the right digest stays (so resuming a cut write, and going from one
-   image to the next, are the same thing); what must be zero is zeroed; the rest is fetched, verified, then written.
-3. Everything written is read back from the medium, past the page cache, and verified again.
-4. The seed, the second partition table, and last the first chunk.
+2. The disk is surveyed: chunks that have the right digest stay (so resuming a cut write, and going from one image to the
+   next, are the same thing). Blocks of the image that lie at other places are put together to chunks behind the image's end.
+3. What is not right is zeroed, taken from there, or fetched; nothing is written that was not verified.
+4. Everything written is read back from the medium, past the page cache, and verified again.
+5. The seed, the second partition table, and last the first chunk.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import mmap
-import os
-import stat
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 from uuid import UUID
 
+from .blocks import Blocks, gaps, runs
 from .gpt import SECTOR, move
+from .medium import Medium, WriteFailed, opened
 
-_BLKGETSIZE64 = 0x80081272  # linux/fs.h
 ZERO = ""
+_SAMPLES = 64  # places where a disk is looked at to see whether there is anything on it
+_SAMPLE = 4096
+_NEAR = 8  # blocks that are rather fetched once more than asked for around
+_WORTH = 8  # a chunk is put together when the disk has at least this part of it (1/8)
+_Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
 
 
-class WriteFailed(Exception):
-    """The disk could not be written or is not what was written; it boots nothing. The message says which chunk."""
+class Source(Protocol):
+    """Where the image comes from. Both raise OSError or WriteFailed."""
+
+    def piece(self, start: int, into: memoryview) -> None:
+        """Fill ``into`` with the image's bytes from ``start`` on; they are verified here."""
+        ...
+
+    def blocks(self) -> bytes:
+        """The block index, verified."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,7 @@ class Order:
     size: int
     chunk_size: int
     chunks: list[str]
+    block_size: int
     seed: bytes
     seed_id: UUID
 
@@ -51,6 +63,7 @@ class Tally:
     total: int = 0
     kept: int = 0
     zeroed: int = 0
+    moved: int = 0
     fetched: int = 0
     fetched_bytes: int = 0
     verified: int = 0
@@ -69,89 +82,148 @@ class Tally:
         return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "lock"}
 
 
-@dataclass(frozen=True)
-class Disk:
-    """One open disk: ``direct`` reads past the page cache, ``cached`` writes through it; ``size`` in bytes."""
-
-    direct: int
-    cached: int
-    size: int
-
-
 class Writer:
-    """One write of one disk. ``fetch(index)`` returns a chunk's bytes as they came; they are verified here."""
+    """One write of one disk."""
 
-    def __init__(self, path: str, order: Order, fetch: Callable[[int], bytes], *, workers: int = 4) -> None:
+    def __init__(self, path: str, order: Order, source: Source, *, workers: int = 4) -> None:
         self._path = path
         self._order = order
-        self._fetch = fetch
+        self._source = source
         self._workers = workers
-        self._buffers = threading.local()
         self._zero = bytes(order.chunk_size)
         self.tally = Tally(total=len(order.chunks))
 
     def write(self) -> None:
-        """All of it. Raises WriteFailed, BadTable for a table that cannot be moved, OSError of the disk."""
-        with _opened(self._path) as disk:
-            first = self._checked(0, self._fetch(0)) if self._order.chunks[0] != ZERO else self._zeroes(0)
-            moved = move(first, disk.size, len(self._order.seed), self._order.seed_id)
-            self.tally.add(fetched=1, fetched_bytes=len(first))
-            self._put(disk, 0, self._zeroes(0))
-            _flush(disk)
-            rest = range(1, len(self._order.chunks))
-            with ThreadPoolExecutor(self._workers) as pool:
-                began = time.monotonic()
-                written = [i for i in pool.map(lambda i: self._one(disk, i), rest) if i is not None]
-                _flush(disk)
-                flushed = time.monotonic()
-                for _ in pool.map(lambda i: self._verify(disk, i), written):
-                    pass
-                self.tally.write_seconds = round(flushed - began, 3)
-                self.tally.read_back_seconds = round(time.monotonic() - flushed, 3)
-            end = disk.size // SECTOR * SECTOR
+        """All of it. Raises WriteFailed, BadTable for a table that cannot be moved, OSError of disk or source."""
+        with opened(self._path) as medium:
+            first = bytes(self._fetched(medium, 0)) if self._order.chunks[0] != ZERO else self._zeroes(0)
+            moved = move(first, medium.size, len(self._order.seed), self._order.seed_id)
+            medium.put(0, self._zeroes(0))
+            medium.flush()
+            began = time.monotonic()
+            wrong, aside = self._survey(medium, moved.seed_at)
+            written = [i for i in self._each(lambda i: self._right(medium, i, aside.get(i)), wrong) if i is not None]
+            medium.flush()
+            flushed = time.monotonic()
+            self._each(lambda i: self._verify(medium, i), written)
+            self.tally.write_seconds = round(flushed - began, 3)
+            self.tally.read_back_seconds = round(time.monotonic() - flushed, 3)
+            end = medium.size // SECTOR * SECTOR
             for at, piece in ((moved.seed_at, self._order.seed), (end - len(moved.tail), moved.tail), (0, moved.head)):
-                self._put(disk, at, piece)
-                _flush(disk)
-                self._prove(disk, at, piece)
+                medium.put(at, piece)
+                medium.flush()
+                medium.prove(at, piece)
             self.tally.add(verified=1)
 
-    def _one(self, disk: Disk, index: int) -> int | None:
+    def _each(self, work: Callable[[_Item], _Done], items: Iterable[_Item]) -> list[_Done]:
+        """Side by side, in order; after the first failure nothing new is begun."""
+        with ThreadPoolExecutor(self._workers) as pool:
+            try:
+                return list(pool.map(work, items))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    # -- what is there ---------------------------------------------------------------------------------------------
+
+    def _survey(self, medium: Medium, end: int) -> tuple[list[int], dict[int, int]]:
+        """The chunks that are not right, and at which bytes those lie that were put together, before ``end``."""
+        rest, size = range(1, len(self._order.chunks)), self._order.chunk_size
+        if self._looks_blank(medium):
+            return list(rest), {}
+        lengths = {i: self._length(i) for i, digest in enumerate(self._order.chunks) if digest != ZERO}
+        index = self._source.blocks()
+        self.tally.add(fetched_bytes=len(index))
+        blocks = Blocks(index, self._order.block_size, lengths)
+        right = self._each(lambda i: self._is_right(medium, blocks, i), rest)
+        wrong = [i for i, good in zip(rest, right, strict=True) if not good]
+        spare = range(len(self._order.chunks), end // size)
+        if any(self._order.chunks[i] != ZERO for i in wrong):
+            behind = spare[: len(self._order.chunks)]  # an older system has grown over it
+            self._each(lambda i: blocks.scan(medium.read(i * size, size), i * size), behind)
+        return wrong, self._put_aside(medium, blocks, wrong, spare)
+
+    def _looks_blank(self, medium: Medium) -> bool:
+        """A disk with nothing at many places is not read: the little there may be is fetched."""
+        places = (self._order.size * part // _SAMPLES // _SAMPLE * _SAMPLE for part in range(_SAMPLES))
+        return all(self._is_zero(medium.read(at, _SAMPLE)) for at in places)
+
+    def _is_right(self, medium: Medium, blocks: Blocks, index: int) -> bool:
+        there, wanted = self._read(medium, index), self._order.chunks[index]
+        zero = self._is_zero(there)
+        if zero if wanted == ZERO else (not zero and hashlib.sha256(there).hexdigest() == wanted):
+            if wanted != ZERO:
+                blocks.has(index, index * self._order.chunk_size)
+            self.tally.add(kept=1, verified=1)
+            return True
+        if not zero:
+            blocks.scan(there, index * self._order.chunk_size)
+        return False
+
+    def _put_aside(self, medium: Medium, blocks: Blocks, wrong: list[int], spare: range) -> dict[int, int]:
+        """Put together what the disk has enough of, where no block lies that is needed: its old place is written to soon."""
+        places = {i: blocks.places(i) for i in wrong if self._order.chunks[i] != ZERO}
+        worth = {i: p for i, p in places.items() if _WORTH * sum(at is not None and at >= 0 for at in p) >= len(p)}
+        size = self._order.chunk_size
+        taken = {at // size for known in worth.values() for at in known if at is not None and at >= 0}
+        free = [number * size for number in spare if number not in taken]
+        work = list(zip(worth.items(), free, strict=False))  # without room the rest is fetched
+        done = self._each(lambda job: self._put_together(medium, blocks.size, *job[0], job[1]), work)
+        return {job[0][0]: job[1] for job, good in zip(work, done, strict=True) if good}
+
+    def _put_together(self, medium: Medium, block: int, index: int, places: list[int | None], target: int) -> bool:
+        """One chunk from its blocks on the disk and what is missing, written to ``target``; False when it came out wrong."""
+        length = self._length(index)
+        whole = medium.buffer(length)
+        chunk = whole[:length]
+        chunk[:] = self._zeroes(index)
+        for first, last, at in runs(places, block):
+            medium.fill(whole[first * block : last * block], at)
+        for first, last in gaps(places, _NEAR):
+            part = chunk[first * block : last * block]
+            self._source.piece(index * self._order.chunk_size + first * block, part)
+            self.tally.add(fetched_bytes=len(part))
+        if hashlib.sha256(chunk).hexdigest() != self._order.chunks[index]:
+            return False
+        medium.put(target, chunk)
+        return True
+
+    # -- making it right -------------------------------------------------------------------------------------------
+
+    def _right(self, medium: Medium, index: int, aside: int | None) -> int | None:
         """Make one chunk right; its index when it was written, None when it was right already."""
-        wanted = self._order.chunks[index]
-        there = self._read(disk, index)
-        if wanted == ZERO:
-            if self._is_zero(there):
+        at = index * self._order.chunk_size
+        if self._order.chunks[index] == ZERO:
+            if self._is_zero(self._read(medium, index)):
                 self.tally.add(kept=1, verified=1)
                 return None
-            self._put(disk, index * self._order.chunk_size, self._zeroes(index))
+            medium.put(at, self._zeroes(index))
             self.tally.add(zeroed=1)
             return index
-        if not self._is_zero(there) and hashlib.sha256(there).hexdigest() == wanted:
-            self.tally.add(kept=1, verified=1)
-            return None
-        piece = self._checked(index, self._fetch(index))
-        self._put(disk, index * self._order.chunk_size, piece)
-        self.tally.add(fetched=1, fetched_bytes=len(piece))
+        if aside is not None:
+            there = medium.read(aside, self._length(index))
+            if hashlib.sha256(there).hexdigest() == self._order.chunks[index]:
+                medium.put(at, there)
+                self.tally.add(moved=1)
+                return index
+        medium.put(at, self._fetched(medium, index))
         return index
 
-    def _verify(self, disk: Disk, index: int) -> None:
-        there = self._read(disk, index)
+    def _fetched(self, medium: Medium, index: int) -> memoryview:
+        """A chunk as it came, verified."""
+        piece = medium.buffer(self._length(index))[: self._length(index)]
+        self._source.piece(index * self._order.chunk_size, piece)
+        if hashlib.sha256(piece).hexdigest() != self._order.chunks[index]:
+            raise WriteFailed(f"chunk {index} came with the wrong content; nothing of it was written")
+        self.tally.add(fetched=1, fetched_bytes=len(piece))
+        return piece
+
+    def _verify(self, medium: Medium, index: int) -> None:
+        there = self._read(medium, index)
         wanted = self._order.chunks[index]
         if not self._is_zero(there) if wanted == ZERO else hashlib.sha256(there).hexdigest() != wanted:
             raise WriteFailed(f"chunk {index} is not on the medium as it was written: the disk is broken")
         self.tally.add(verified=1)
-
-    @staticmethod
-    def _prove(disk: Disk, at: int, piece: bytes) -> None:
-        if _medium(disk, at, len(piece)) != piece:
-            raise WriteFailed(f"byte {at} and on are not on the medium as they were written: the disk is broken")
-
-    def _checked(self, index: int, piece: bytes) -> bytes:
-        if len(piece) != self._length(index) or hashlib.sha256(piece).hexdigest() != self._order.chunks[index]:
-            raise WriteFailed(
-                f"chunk {index} came with the wrong content ({len(piece)} bytes); nothing of it was written"
-            )
-        return piece
 
     def _length(self, index: int) -> int:
         return min(self._order.chunk_size, self._order.size - index * self._order.chunk_size)
@@ -162,82 +234,5 @@ class Writer:
     def _is_zero(self, there: memoryview) -> bool:
         return bytes(there) == self._zero[: len(there)]  # two byte strings are compared as fast as memory goes
 
-    def _read(self, disk: Disk, index: int) -> memoryview:
-        return self._direct(disk, index * self._order.chunk_size, self._length(index))
-
-    def _direct(self, disk: Disk, at: int, length: int) -> memoryview:
-        """Read past the page cache: from the medium, or what the drive says it is. Into this thread's own buffer."""
-        space = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
-        buffer: mmap.mmap | None = getattr(self._buffers, "buffer", None)
-        if buffer is None or len(buffer) < space:
-            buffer = self._buffers.buffer = mmap.mmap(-1, space)
-        return memoryview(buffer)[: min(length, _fill(disk, buffer, at, length))]
-
-    @staticmethod
-    def _put(disk: Disk, at: int, piece: bytes) -> None:
-        view = memoryview(piece)
-        while view:
-            done = os.pwrite(disk.cached, view, at)
-            at, view = at + done, view[done:]
-
-
-def _fill(disk: Disk, buffer: mmap.mmap, at: int, length: int) -> int:
-    """Read whole pages past the page cache into ``buffer``, at least ``length`` bytes. Returns how many; fewer at the end."""
-    view, done = memoryview(buffer), 0
-    while done < length and (got := os.preadv(disk.direct, [view[done:]], at + done)):
-        done += got
-    return done
-
-
-def _medium(disk: Disk, at: int, length: int) -> bytes:
-    """``length`` bytes at ``at``, wherever that is, past the page cache."""
-    skip = at % mmap.PAGESIZE
-    buffer = mmap.mmap(-1, -(-(skip + length) // mmap.PAGESIZE) * mmap.PAGESIZE)
-    return buffer[skip : min(skip + length, _fill(disk, buffer, at - skip, skip + length))]
-
-
-def wipe(path: str, *, full: bool) -> int:
-    """Zero the disk's partition tables (its first and last MiB) or all of it; read back what was zeroed. Returns bytes.
-
-    Raises WriteFailed, OSError.
-    """
-    piece = bytes(1024 * 1024)
-    with _opened(path) as disk:
-        ends = (0, max(0, disk.size - len(piece)))
-        places = range(0, disk.size, len(piece)) if full else ends
-        for at in places:
-            os.pwrite(disk.cached, piece[: disk.size - at], at)
-        _flush(disk)
-        for at in ends:
-            if _medium(disk, at, len(piece)).strip(b"\0"):
-                raise WriteFailed(f"byte {at} and on are not zero after the wipe: the disk is broken")
-        return sum(min(len(piece), disk.size - at) for at in places)
-
-
-def _flush(disk: Disk) -> None:
-    """Everything written so far is on the medium, and no copy of it in memory."""
-    os.fsync(disk.cached)
-    os.posix_fadvise(disk.cached, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[Disk]:
-    """The disk, for ourselves alone (O_EXCL on a block device: not mounted, nobody else's)."""
-    alone = os.O_EXCL if stat.S_ISBLK(os.stat(path).st_mode) else 0  # noqa: PTH116
-    direct = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT | alone)
-    try:
-        cached = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            yield Disk(direct, cached, size_of(direct))
-        finally:
-            os.close(cached)
-    finally:
-        os.close(direct)
-
-
-def size_of(descriptor: int) -> int:
-    """Bytes of a block device or file."""
-    if stat.S_ISBLK(os.fstat(descriptor).st_mode):
-        answer = fcntl.ioctl(descriptor, _BLKGETSIZE64, bytes(8))
-        return int(struct.unpack("<Q", answer)[0])
-    return os.fstat(descriptor).st_size
+    def _read(self, medium: Medium, index: int) -> memoryview:
+        return medium.read(index * self._order.chunk_size, self._length(index))

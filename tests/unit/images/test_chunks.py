@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certify.errors import ImageError
-from certify.images.chunks import CHUNK, ZERO, make_manifest, read_manifest
+from certify.images.chunks import BLOCK, CHUNK, NAME, ZERO, make_manifest, read_manifest
 
 
 @settings(max_examples=30, deadline=None)
@@ -27,12 +27,16 @@ def test_every_chunk_has_the_digest_of_its_bytes(
             file.seek(min(at, size))
             file.write(data)
         file.truncate(size)
-    manifest = make_manifest(disk, "sha256:00")
+    manifest, index = make_manifest(disk, "sha256:00")
     whole = disk.read_bytes()
     pieces = [whole[at : at + CHUNK] for at in range(0, size, CHUNK)]
     assert manifest.chunks == [hashlib.sha256(p).hexdigest() if any(p) else ZERO for p in pieces]
     assert manifest.data_bytes == sum(len(piece) for piece in pieces if any(piece))
     assert read_manifest(manifest.encoded()) == manifest
+    blocks = [piece[at : at + BLOCK] for piece in pieces if any(piece) for at in range(0, len(piece), BLOCK)]
+    names = [hashlib.sha256(b).digest()[:NAME] if any(b) else bytes(NAME) for b in blocks]
+    assert index == b"".join(names)
+    assert manifest.blocks == hashlib.sha256(index).hexdigest()
 
 
 def test_a_hole_and_written_zeroes_are_the_same(tmp_path: Path) -> None:
@@ -40,13 +44,18 @@ def test_a_hole_and_written_zeroes_are_the_same(tmp_path: Path) -> None:
     with sparse.open("wb") as file:
         file.truncate(3 * CHUNK)
     full.write_bytes(bytes(3 * CHUNK))
-    assert make_manifest(sparse, "a").digest == make_manifest(full, "a").digest
+    assert make_manifest(sparse, "a")[0].digest == make_manifest(full, "a")[0].digest
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b'{"candidate":"a","size":5,"chunk_size":1,"chunks":[]}', b'{"candidate":"a","size":5'
-             b',"chunk_size":0,"chunks":["",""]}'],
-)  # fmt: skip
+    "data",
+    [
+        b"",
+        b"{}",
+        b'{"candidate":"a","size":5,"chunk_size":1,"chunks":[],"block_size":1,"blocks":"b"}',
+        b'{"candidate":"a","size":5,"chunk_size":0,"chunks":["",""],"block_size":1,"blocks":"b"}',
+    ],
+)
 def test_a_damaged_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(ImageError, match="manifest is damaged"):
         read_manifest(data)

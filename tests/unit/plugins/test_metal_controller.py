@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import ssl
@@ -12,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from hypothesis import strategies as st
 from certify.errors import EngineUnavailable, ShellUnavailable
 from certify.images.chunks import make_manifest
 from certify.nodes.shell import Shell
+from certify_disk.raw import RawDisk
 from certify_redfish import guest
 from certify_redfish.channel import GuestChannel
 from certify_redfish.controller import Attempt, Controller, _patched
 from certify_redfish.image import CONFIG_SIZE, Medium, configured
-from certify_redfish.installer.agent import Home, _get
-from certify_redfish.installer.writer import WriteFailed
+from certify_redfish.installer.agent import Home
+from certify_redfish.installer.fetch import Remote
+from certify_redfish.installer.medium import WriteFailed
 from certify_redfish.keys import make_keys
 
 
@@ -39,12 +42,30 @@ def controller() -> Iterator[Controller]:
     made.close()
 
 
+def made_raw(disk: Path) -> RawDisk:
+    manifest, blocks = make_manifest(disk, "sha256:00")
+    disk.with_suffix(".blocks").write_bytes(blocks)
+    return RawDisk(disk, manifest, disk.with_suffix(".blocks"))
+
+
+def piece(url: str, first: int, last: int) -> bytes:
+    into = bytearray(last + 1 - first)
+    with closing(Remote(url)) as remote:
+        remote.piece(first, memoryview(into))
+    return bytes(into)
+
+
+def whole(url: str) -> bytes:
+    with closing(Remote(url)) as remote:
+        return remote.whole()
+
+
 @pytest.fixture
 def attempt(controller: Controller, tmp_path: Path) -> Attempt:
     iso, disk = tmp_path / "iso", tmp_path / "disk"
     iso.write_bytes(b"a" * 3_000_000)
     disk.write_bytes(bytes(range(256)) * 8192)
-    made = Attempt(Medium(iso, 1_048_570), b"configured", disk, make_manifest(disk, "sha256:00"))
+    made = Attempt(Medium(iso, 1_048_570), b"configured", made_raw(disk))
     controller.add(made)
     return made
 
@@ -78,10 +99,12 @@ def test_the_medium_carries_the_attempts_configuration(controller: Controller, a
 def test_ranges(controller: Controller, attempt: Attempt) -> None:
     where = url(controller, attempt.token, "disk")
     assert attempt.disk is not None
-    assert _get(where, (1000, 70_000)) == attempt.disk.read_bytes()[1000:70_001]
+    assert piece(where, 1000, 70_000) == attempt.disk.path.read_bytes()[1000:70_001]
     assert status(where, Range="bytes=9999999-") == 416
     assert status(where, Range="lines=1-2") == 200
-    assert json.loads(_get(url(controller, attempt.token, "manifest"), None))["candidate"] == "sha256:00"
+    assert json.loads(whole(url(controller, attempt.token, "manifest")))["candidate"] == "sha256:00"
+    blocks = whole(url(controller, attempt.token, "blocks"))
+    assert hashlib.sha256(blocks).hexdigest() == attempt.disk.manifest.blocks
 
 
 @pytest.mark.parametrize(
@@ -94,21 +117,47 @@ def test_nothing_without_the_token(controller: Controller, attempt: Attempt, pat
     assert status(url(controller, attempt.token, "disk")) == 404
 
 
-def test_a_server_that_cuts_its_streams_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clean end before the promised length, again and again."""
-    monkeypatch.setattr("certify_redfish.installer.agent._TRIES", 2)
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"206 Partial\r\nConnection: close\r\n\r\nshort", "the stream ends early, 2 times"),
+        (b"206 Partial\r\nContent-Length: 100\r\nConnection: close\r\n\r\nshort", "the stream ends early, 2 times"),
+        (b"206 Partial\r\nContent-Length: 5\r\n\r\nshort", "100 bytes were asked for, and 5 came"),
+        (b"206 Partial\r\nConnection: close\r\n\r\n" + b"x" * 101, "more came than the 100 bytes"),
+        (b"200 OK\r\nContent-Length: 100\r\n\r\n" + b"x" * 100, "sends no ranges"),
+        (b"404 Gone\r\nContent-Length: 0\r\n\r\n", "does not have it"),
+    ],
+)
+def test_a_server_that_does_not_send_what_was_asked_for_is_told(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes, why: str
+) -> None:
+    monkeypatch.setattr("certify_redfish.installer.fetch._TRIES", 2)
+    with serving(answer) as where, pytest.raises(WriteFailed, match=why):
+        piece(where, 0, 99)
+
+
+@pytest.mark.parametrize("answer", [b"503 Busy\r\nContent-Length: 0\r\n\r\n", b"nonsense", b""])
+def test_a_server_that_fails_is_asked_again_and_then_given_up(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    monkeypatch.setattr("certify_redfish.installer.fetch._TRIES", 2)
+    with serving(answer) as where, pytest.raises(OSError):
+        piece(where, 0, 99)
+
+
+@contextmanager
+def serving(answer: bytes) -> Iterator[str]:
+    """A server that answers everything so, and hangs up."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
-        for _ in range(2):
-            link, _ = server.accept()
-            link.recv(4096)
-            link.sendall(b"HTTP/1.1 206 Partial\r\nConnection: close\r\n\r\nshort")
-            link.close()
+        with suppress(OSError):
+            while True:
+                link, _ = server.accept()
+                link.recv(4096)
+                link.sendall(b"HTTP/1.1 " + answer if answer else b"")
+                link.close()
 
     threading.Thread(target=serve, daemon=True).start()
-    with pytest.raises(WriteFailed, match="the stream ends early, 2 times"):
-        _get(f"http://127.0.0.1:{server.getsockname()[1]}/disk", (0, 99))
+    yield f"http://127.0.0.1:{server.getsockname()[1]}/disk"
     server.close()
 
 
