@@ -17,20 +17,23 @@ _folder = click.option("--folder", type=click.Path(path_type=Path), help="where 
 
 @click.group()
 def lab() -> None:
-    """Virtual metal nodes behind a Redfish BMC, for those with no hardware."""
+    """Virtual metal nodes behind BMCs that speak Redfish or IPMI, for those with no hardware."""
 
 
 @lab.command()
 @click.option("--nodes", type=click.IntRange(1, 16), default=1, show_default=True, help="how many")
 @click.option("--inventory", type=click.Path(path_type=Path), default=Path("nodes.yaml"), show_default=True)
+@click.option(
+    "--bmc", type=click.Choice(["redfish", "ipmi"]), default="redfish", show_default=True, help="what BMCs speak"
+)
 @_folder
-def up(nodes: int, inventory: Path, folder: Path | None) -> None:
+def up(nodes: int, inventory: Path, bmc: str, folder: Path | None) -> None:
     """Start the lab and write its inventory; what runs already is left alone.
 
     \b
     Example: certify lab up --nodes 2
     """
-    found = _lab(folder).up(nodes, inventory, lambda what: click.echo(f"lab: {what}", err=True))
+    found = _lab(folder).up(nodes, inventory, lambda what: click.echo(f"lab: {what}", err=True), bmc=bmc)
     _tell(found)
     click.echo(f"written {inventory}; try: pytest --image base.qcow2 --platform metal --suite metal")
 

@@ -59,10 +59,10 @@ class Secret(Model, frozen=True):
 
 
 class Bmc(Model, frozen=True):
-    """A baseboard management controller. ``ca`` is a PEM file to trust beside the system's; ``system`` the path of the
-    ComputerSystem, where the service has several."""
+    """A baseboard management controller: ``https://`` for Redfish, ``ipmi://`` for IPMI 2.0. ``ca`` is a PEM file to trust beside
+    the system's; ``system`` the path of the ComputerSystem, where the service has several."""
 
-    address: Annotated[str, Meta(pattern="^https?://[^/@]+(/.*)?$")]
+    address: Annotated[str, Meta(pattern="^(https?|ipmi)://[^/@]+(/.*)?$")]
     username: str
     password: Secret
     system: str | None = None
@@ -86,7 +86,7 @@ class DiskSelector(Model, frozen=True):
 
 class MetalNode(Model, frozen=True):
     """One test node. ``address`` is this host's as the node sees it, ``media_address`` as its BMC sees it; by default the
-    one that the route to the BMC has."""
+    one that the route to the BMC has. ``console`` is ``file:PATH``, or ``sol`` for serial-over-LAN by IPMI."""
 
     bmc: Bmc
     root_disk: DiskSelector
@@ -95,7 +95,8 @@ class MetalNode(Model, frozen=True):
     keep: tuple[DiskSelector, ...] = ()
     address: str | None = None
     media_address: str | None = None
-    console: str | None = None
+    console: Annotated[str, Meta(pattern="^(file:.+|sol)$")] | None = None
+    firmware: Annotated[str, Meta(pattern="^(uefi|bios)$")] | None = None
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
     @property
@@ -131,6 +132,8 @@ def _check(path: Path, name: str, node: MetalNode) -> None:
             f"{where}: nothing says which machine this must be",
             "give its uuid or serial; `certify doctor --metal` prints it",
         )
+    if node.console == "sol" and not node.bmc.address.startswith("ipmi:"):
+        raise ConfigError(f"{where}.console: serial-over-LAN is IPMI's", "console: file:PATH, or an ipmi:// address")
     for what, selector in (("root_disk", node.root_disk), *((f"keep.{i}", disk) for i, disk in enumerate(node.keep))):
         if not selector.asked():
             raise ConfigError(f"{where}.{what}: matches every disk", f"give one or more of {', '.join(_FIELDS)}")

@@ -22,8 +22,11 @@ class LabNode:
 class Lab(Protocol):
     """A lab below one directory. Everything it starts is its own, and gone after :meth:`down`."""
 
-    def up(self, nodes: int, inventory: Path, progress: Progress) -> list[LabNode]:
-        """Start what is missing and write the inventory. Safe to repeat. Raises EngineUnavailable or UsageError."""
+    def up(self, nodes: int, inventory: Path, progress: Progress, *, bmc: str) -> list[LabNode]:
+        """Start what is missing and write the inventory. Safe to repeat. Raises EngineUnavailable or UsageError.
+
+        ``bmc`` is what the inventory names: ``redfish``, or ``ipmi``, whose nodes have no virtual media.
+        """
         ...
 
     def down(self, progress: Progress) -> bool:

@@ -1,4 +1,4 @@
-"""The lab: its own libvirt daemon for an unprivileged user, domains with two disks each, and one Redfish service for them.
+"""The lab: its own libvirt daemon for an unprivileged user, domains with two disks each, and Redfish or IPMI for them.
 
 Nothing of the host's libvirt is used or changed: the daemon, its configuration, its sockets and the disks are below the lab's
 directory, and go with it. Guests run as a user that owns nothing else.
@@ -7,6 +7,7 @@ directory, and go with it. Guests run as a user that owns nothing else.
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import pwd
 import secrets
@@ -23,19 +24,24 @@ from typing import Any
 
 import bcrypt
 import libvirt
+import msgspec
 import requests
 import yaml
 
 from certify.errors import EngineUnavailable, UsageError
 from certify.files import write_whole
 from certify.images.store import locked
+from certify.nodes.inventory import MetalNode
 from certify.nodes.lab import LabNode
 from certify.nodes.platform import Progress
+from certify_ipmi.bmc import IpmiBmc
 from certify_lab.domain import DATA_GIB, ROOT_GIB, node_xml
 from certify_lab.processes import Daemon
 from certify_redfish.keys import self_signed
+from certify_redfish.netboot import write_programs
 
 _USER = "admin"
+_HOST = "10.0.2.2"  # this host, as QEMU's user network shows it to a node
 _LONGEST = 48  # characters of the lab's directory: sockets below it must fit into a socket's address
 _READY_SECONDS = 60.0
 _MARK = "# Written by `certify lab up`; it is written again by the next."
@@ -52,10 +58,11 @@ class VirtualLab:
         libvirt.registerErrorHandler(lambda *_: None, None)  # its library would print what it raises, too
         self._daemon = Daemon("libvirtd", self.folder / "libvirtd.pid")
         self._redfish = Daemon("sushy-emulator", self.folder / "sushy.pid")
+        self._ipmi = Daemon("virtualbmc", self.folder / "virtualbmc.pid")
 
     # -- up --------------------------------------------------------------------------------------------------------
 
-    def up(self, nodes: int, inventory: Path, progress: Progress) -> list[LabNode]:
+    def up(self, nodes: int, inventory: Path, progress: Progress, *, bmc: str = "redfish") -> list[LabNode]:
         _check_inventory(inventory)
         self._prepare()
         with self._lock():
@@ -73,7 +80,10 @@ class VirtualLab:
                 progress("starting the Redfish service")
                 self._redfish.stop()
                 self._start_redfish(identities)
-            write_whole(inventory, self._inventory(made).encode())
+            if bmc == "ipmi" and not self._ipmi.runs():
+                progress("starting the IPMI service")
+                self._start_ipmi(made)
+            write_whole(inventory, self._inventory(made, bmc).encode())
         return self.status()
 
     def _prepare(self) -> None:
@@ -83,7 +93,7 @@ class VirtualLab:
         if own.st_uid not in (os.getuid(), self._user.pw_uid):
             raise UsageError(f"{self.folder} is somebody else's", "name another with --folder")
         self.folder.chmod(0o711)
-        for name in ("home", "run", "pool", "nodes"):
+        for name in ("home", "run", "pool", "nodes", "netboot"):
             path = self.folder / name
             path.mkdir(exist_ok=True, mode=0o700)
             os.chown(path, self._user.pw_uid, self._user.pw_gid)
@@ -163,7 +173,7 @@ class VirtualLab:
         shutil.copyfile("/usr/share/OVMF/OVMF_VARS_4M.fd", folder / "nvram")
         for path in (folder, *folder.iterdir()):
             os.chown(path, self._user.pw_uid, self._user.pw_gid)
-        connection.defineXML(node_xml(name, self._uuid(name), folder, kvm=self._may_use_kvm()))
+        connection.defineXML(node_xml(name, self._uuid(name), folder, self.folder / "netboot", kvm=self._may_use_kvm()))
 
     def _may_use_kvm(self) -> bool:
         """Whether guests of this user can be accelerated: the device is there for them, and a probe ran on it."""
@@ -235,6 +245,32 @@ class VirtualLab:
             self._redfish, lambda: self._ask(f"/redfish/v1/Systems/{identities[0]}"), (OSError, EngineUnavailable)
         )
 
+    # -- IPMI ------------------------------------------------------------------------------------------------------
+
+    def _start_ipmi(self, names: list[str]) -> None:
+        """Nodes with IPMI have no virtual media: they find their installer by DHCP and TFTP."""
+        write_programs(self.folder / "netboot", _HOST)
+        settings = {
+            "uri": self._uri,
+            "user": _USER,
+            "password": str(self.folder / "password"),
+            "nodes": [self._ipmi_node(name) for name in names],
+        }
+        self._private("ipmi.json", json.dumps(settings).encode())
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(self.folder)}
+        command = [sys.executable, "-m", "certify_lab.ipmi", str(self.folder / "ipmi.json")]
+        self._ipmi.start(command, environment, self.folder)
+        probe = IpmiBmc(names[0], msgspec.convert(self._entry(names[0], "ipmi"), MetalNode))
+        self._wait(self._ipmi, probe.connect, (EngineUnavailable,))
+
+    def _ipmi_node(self, name: str) -> dict[str, Any]:
+        console = self.folder / "nodes" / name / "console.sock"
+        return {"name": name, "uuid": self._uuid(name), "port": _free_port(socket.SOCK_DGRAM), "console": str(console)}
+
+    def _ipmi_port(self, name: str) -> int:
+        nodes = json.loads((self.folder / "ipmi.json").read_text())["nodes"]
+        return next(int(node["port"]) for node in nodes if node["name"] == name)
+
     def _ask(self, path: str) -> dict[str, Any]:
         answer = requests.get(
             f"https://127.0.0.1:{self._port()}{path}", verify=str(self.folder / "ca.pem"), timeout=10,
@@ -257,25 +293,28 @@ class VirtualLab:
                     raise EngineUnavailable(f"{daemon.name} does not get ready: {error}", f"see {daemon.log}") from None
             time.sleep(0.1)
 
-    def _inventory(self, names: list[str]) -> str:
-        nodes = {name: self._entry(name) for name in names}
+    # -- inventory -------------------------------------------------------------------------------------------------
+
+    def _inventory(self, names: list[str], bmc: str) -> str:
+        nodes = {name: self._entry(name, bmc) for name in names}
         return f"{_MARK}\n{yaml.safe_dump({'version': 1, 'nodes': nodes}, sort_keys=False)}"
 
-    def _entry(self, name: str) -> dict[str, Any]:
+    def _entry(self, name: str, bmc: str) -> dict[str, Any]:
         identity = self._uuid(name)
+        who = {"username": _USER, "password": {"file": str(self.folder / "password")}}
+        redfish = {
+            "address": f"https://127.0.0.1:{self._port()}",
+            "system": f"/redfish/v1/Systems/{identity}",
+            **who,
+            "ca": str(self.folder / "ca.pem"),
+        }
         return {
-            "bmc": {
-                "address": f"https://127.0.0.1:{self._port()}",
-                "system": f"/redfish/v1/Systems/{identity}",
-                "username": _USER,
-                "password": {"file": str(self.folder / "password")},
-                "ca": str(self.folder / "ca.pem"),
-            },
+            "bmc": redfish if bmc == "redfish" else {"address": f"ipmi://127.0.0.1:{self._ipmi_port(name)}", **who},
             "uuid": identity,
             "root_disk": {"serial": "root"},
             "keep": [{"serial": "data"}],
-            "address": "10.0.2.2",
-            "console": f"file:{self.folder}/nodes/{name}/console.log",
+            "address": _HOST,
+            "console": f"file:{self.folder}/nodes/{name}/console.log" if bmc == "redfish" else "sol",
             "labels": {"lab": "virtual"},
         }
 
@@ -291,7 +330,7 @@ class VirtualLab:
                         progress(f"removing node {domain.name()}")
                         if domain.isActive():
                             domain.destroy()
-            for daemon in (self._redfish, self._daemon):
+            for daemon in (self._ipmi, self._redfish, self._daemon):
                 progress(f"stopping {daemon.name}")
                 daemon.stop()
             shutil.rmtree(self.folder)
@@ -316,6 +355,7 @@ def _check_inventory(path: Path) -> None:
             raise UsageError(f"{path} exists and is not the lab's", "move it, or name another with --inventory")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
+def _free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,148 +1,98 @@
-"""One machine's BMC, by Redfish (DMTF DSP0266): small steps that read, act if needed, and then watch until it is so.
+"""What the metal platform needs of a node's BMC, whatever it speaks: small steps that read, act if needed, and then watch.
 
 Rules: nothing a BMC answers to a change is believed before it is observed. A change that got no answer is never simply sent
 again: the state is read first, and the change sent again only when it is seen not to have happened. A BMC that says nothing
-is unknown, not off. sushy parses; retries, time and errors are ours.
+is unknown, not off.
 """
 
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-import sushy
-from sushy import auth, connector, exceptions
-
-from certify.errors import CertifyError, EngineUnavailable, UsageError
+from certify.errors import EngineUnavailable, UsageError
 from certify.nodes.inventory import MetalNode
-from certify_redfish.quirks import Quirks, quirks_of
+from certify_redfish.console import Console, NoConsole
 
 POLL = 0.5
 _LOOK = 5.0
-_ANSWER = 20.0
 _ACT_AGAIN = 15.0  # seconds without the wanted state after which a change that was seen not to happen is sent again
-_CD = {"CD", "DVD"}
-_SILENT = (exceptions.ConnectionError, requests.RequestException)
-_LATER = {404, 409, 412, 423, 500, 502, 503, 504}  # answers of a BMC that is busy with something else
 
 
-class OnePerCall(connector.Connector):  # type: ignore[misc]
-    """sushy's connector without its own repeats: one request, one answer or one error."""
-
-    def _op(self, *args: Any, **options: Any) -> Any:
-        options.setdefault("server_side_retries_left", 0)
-        return super()._op(*args, **options)
+class Busy(Exception):
+    """The BMC said no for now: nothing has happened, so the same may be asked again."""
 
 
-class Bmc:
-    """The BMC of one node. ``exchanges`` grows with every request: method, path, status; never a header or a password."""
+class Bmc(ABC):
+    """The BMC of one node. ``exchanges`` grows with every request: what and how it ended; never a header or a password.
+
+    ``console`` is the machine's serial line, once somebody has opened it.
+    """
 
     def __init__(self, name: str, node: MetalNode) -> None:
         self.name = name
         self.node = node
         self.exchanges: list[str] = []
-        self._root: Any = None
-        self._system: Any = None
-        self.quirks = Quirks()
+        self.console: Console = NoConsole()
 
-    # -- who it is -------------------------------------------------------------------------------------------------
-
+    @abstractmethod
     def connect(self) -> None:
         """Log in and find the machine that the inventory means; nothing is changed.
 
         Raises EngineUnavailable when it does not answer, UsageError for a wrong password, identity or address.
         """
-        given = self.node.bmc
-        address = urlsplit(given.address)
-        verify = given.ca if given.ca is not None else True
-        line = OnePerCall(
-            f"{address.scheme}://{address.netloc}", verify=verify, response_callback=self._record,
-            server_side_retries=1, default_request_timeout=_ANSWER, connect_timeout=5,
-        )  # fmt: skip
-        password = auth.BasicAuth(given.username, given.password.read())
-        try:
-            self._root = sushy.Sushy(given.address, auth=password, connector=line, root_prefix="/redfish/v1/")
-            self._system = self._find()
-        except exceptions.AccessError:
-            raise self._refused() from None
-        except (exceptions.SushyError, requests.RequestException) as error:
-            raise self._silent(error) from None
-        self._identify()
-        self.quirks = quirks_of(self._system.manufacturer or "", self._system.model or "")
-
-    def _find(self) -> Any:
-        wanted = self.node.bmc.system
-        if wanted is not None:
-            return self._root.get_system(wanted)
-        systems = self._root.get_system_collection().get_members()
-        same = [s for s in systems if self.node.uuid and (s.uuid or "").lower() == self.node.uuid.lower()]
-        if len(same or systems) != 1:
-            there = ", ".join(s.path for s in systems) or "none"
-            raise UsageError(f"{self.name}: its BMC has {len(systems)} systems: {there}", "name one: bmc.system")
-        return (same or systems)[0]
-
-    def _identify(self) -> None:
-        """Raises UsageError unless the machine is the one the inventory means."""
-        pairs = (("uuid", self.node.uuid, self._system.uuid), ("serial", self.node.serial, self._system.serial_number))
-        for what, wanted, seen in pairs:
-            if wanted is not None and wanted.lower() != (seen or "").lower():
-                raise UsageError(
-                    f"{self.name}: the machine there has {what} {seen}, nodes.yaml says {wanted}",
-                    "nothing was changed; correct nodes.yaml",
-                )
 
     @property
+    @abstractmethod
     def uuid(self) -> str:
-        """The machine's UUID as the BMC tells it."""
-        return str(self._system.uuid or "").lower()
+        """The machine's UUID, in small letters: as the BMC tells it, or, where it tells none, as the inventory has it."""
 
+    @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What the BMC says of its machine."""
-        system = self._system
-        return {
-            "manufacturer": system.manufacturer, "model": system.model, "serial": system.serial_number,
-            "uuid": self.uuid, "bios": system.bios_version, "power": self.power(),
-        }  # fmt: skip
+        """What the BMC says of its machine: manufacturer, model, serial, uuid, bios, power."""
 
+    @abstractmethod
     def critical_events(self) -> set[str] | None:
-        """Messages of severity Critical in the logs of the system and its managers; None where there are no logs."""
-        found: set[str] = set()
-        logs = 0
-        for holder in (self._system.path, *(manager.path for manager in self._guarded(lambda: self._system.managers))):
-            for service in self._members(f"{holder}/LogServices"):
-                logs += 1
-                for entry in self._members(f"{service['@odata.id']}/Entries"):
-                    if entry.get("Severity") == "Critical":
-                        found.add(f"{entry.get('Created', '')} {entry.get('Message', '')}".strip())
-        return found if logs else None
+        """Critical messages in the event logs; None where there are no logs."""
 
-    def _members(self, path: str) -> list[dict[str, Any]]:
-        """A collection's members, each read where the collection does not carry it; none where there is no collection."""
-        members = self._get(path).get("Members", [])
-        return [member if len(member) > 1 else self._get(str(member["@odata.id"])) for member in members]
-
-    def _get(self, path: str) -> dict[str, Any]:
-        def ask() -> Any:
-            try:
-                return self._root._conn._op("GET", path).json()
-            except exceptions.HTTPError as error:
-                if error.status_code == 404:
-                    return None
-                raise
-
-        found = self._guarded(ask)
-        return dict(found) if found is not None else {}
-
-    # -- power -----------------------------------------------------------------------------------------------------
-
+    @abstractmethod
     def power(self) -> str:
         """``On``, ``Off`` or what else it says. Raises EngineUnavailable."""
-        state = self._read(self._system).power_state
-        return str(getattr(state, "value", state))
+
+    @abstractmethod
+    def ensure_boot(self, target: str, enabled: str, timeout: float) -> None:
+        """Boot from ``Cd``, ``Hdd`` or ``Pxe``, ``Once`` or ``Continuous``. Raises EngineUnavailable."""
+
+    @abstractmethod
+    def boot_targets(self) -> set[str]:
+        """What it says it can boot from; empty when it does not say."""
+
+    @abstractmethod
+    def slots(self, timeout: float = 10.0) -> list[Any]:
+        """Virtual media that take a CD or DVD image. None: the installer is booted from the network."""
+
+    @abstractmethod
+    def ensure_ejected(self, timeout: float) -> None:
+        """No image in any slot. Raises EngineUnavailable."""
+
+    @abstractmethod
+    def ensure_inserted(self, url: str, timeout: float) -> None:
+        """``url`` in a slot, and in that slot only. Raises EngineUnavailable."""
+
+    @abstractmethod
+    def _reset(self, kind: str) -> None:
+        """``On``, ``ForceOff`` or ``GracefulShutdown``, sent once. Raises EngineUnavailable, Busy."""
+
+    def console_to(self, sink: Callable[[bytes], None]) -> AbstractContextManager[None]:
+        """While it is open, give ``sink`` what the machine says on its serial line. Raises EngineUnavailable."""
+        del sink
+        return nullcontext()
+
+    # -- power -----------------------------------------------------------------------------------------------------
 
     def look_for_off(self, went_off: Callable[[], None]) -> Callable[[], None]:
         """What looks at the power when it is called, every few seconds at most, and calls ``went_off`` when it is off.
@@ -178,97 +128,6 @@ class Bmc:
         """On. Raises EngineUnavailable."""
         self._ensure("on", lambda: self.power() == "On", lambda: self._reset("On"), timeout)
 
-    def _reset(self, kind: str) -> None:
-        field = self._system._actions.reset  # sushy has no public way to post without its own repeats
-        known = {str(getattr(value, "value", value)) for value in field.allowed_values or []}
-        if kind == "GracefulShutdown" and known and kind not in known:
-            kind = "ForceOff"
-        self._change("POST", field.target_uri, {"ResetType": kind})
-
-    # -- boot device -----------------------------------------------------------------------------------------------
-
-    def ensure_boot(self, target: str, enabled: str, timeout: float) -> None:
-        """Boot from ``Cd``, ``Hdd`` or ``Pxe``, ``Once`` or ``Continuous``. Raises EngineUnavailable."""
-        enabled = self.quirks.boot_enabled or enabled
-
-        def seen() -> bool:
-            boot = self._read(self._system).boot
-            return str(getattr(boot.target, "value", boot.target)) == target
-
-        body = {"Boot": {"BootSourceOverrideTarget": target, "BootSourceOverrideEnabled": enabled}}
-        done = False
-
-        def act() -> None:
-            nonlocal done
-            self._change("PATCH", self._system.path, body)
-            done = True
-
-        self._ensure(f"set to boot from {target}", lambda: done and seen(), act, timeout)
-
-    def boot_targets(self) -> set[str]:
-        """What it says it can boot from; empty when it does not say."""
-        return {str(getattr(target, "value", target)) for target in self._system.boot.allowed_values or []}
-
-    # -- virtual media ---------------------------------------------------------------------------------------------
-
-    def slots(self, timeout: float = 10.0) -> list[Any]:
-        """Virtual media that take a CD or DVD image: those of the system, else those of its managers.
-
-        Reading is safe to repeat, and is, for ``timeout`` seconds. Raises EngineUnavailable.
-        """
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                return self._guarded(self._slots)  # type: ignore[no-any-return]
-            except EngineUnavailable:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(POLL)
-
-    def _slots(self) -> list[Any]:
-        for holder in (self._system, *self._system.managers):
-            try:
-                members = holder.virtual_media.get_members()
-            except (exceptions.MissingAttributeError, exceptions.ResourceNotFoundError):
-                continue
-            found = [m for m in members if {str(getattr(t, "value", t)) for t in m.media_types or []} & _CD]
-            if found:
-                return found
-        return []
-
-    def ensure_ejected(self, timeout: float) -> None:
-        """No image in any slot. Raises EngineUnavailable."""
-        for slot in self.slots(timeout):
-            self._ensure(
-                "without media",
-                lambda slot=slot: not self._read(slot).inserted,  # type: ignore[misc]
-                lambda slot=slot: self._media(slot._get_eject_media_uri(), {}, {"Image": None}),  # type: ignore[misc]
-                timeout,
-            )
-
-    def ensure_inserted(self, url: str, timeout: float) -> None:
-        """``url`` in a slot, and in that slot only. Raises EngineUnavailable."""
-        slots = self.slots(timeout)
-        if not slots:
-            raise EngineUnavailable(
-                f"{self.name}: its BMC has no virtual CD or DVD", "boot it by PXE, or license the feature"
-            )
-        slot = slots[0]
-
-        def seen() -> bool:
-            now = self._read(slot)
-            return bool(now.inserted) and now.image == url
-
-        body = {"Image": url, "Inserted": True, "WriteProtected": True, **self.quirks.insert_fields}
-        self._ensure(
-            "with the installer's medium", seen, lambda: self._media(slot._get_insert_media_uri(), body, body), timeout
-        )
-
-    def _media(self, how: tuple[str, bool], posted: dict[str, Any], patched: dict[str, Any]) -> None:
-        """By the action where the slot has one, else by writing its ``Image`` (DSP0266: some services offer only that)."""
-        path, by_patch = how
-        self._change("PATCH" if by_patch else "POST", path, patched if by_patch else posted)
-
     # -- how a step is done ----------------------------------------------------------------------------------------
 
     def _ensure(
@@ -290,7 +149,7 @@ class Bmc:
                     acted = now
                     act()
                     continue
-                except _Busy as error:
+                except Busy as error:
                     said, acted = str(error), now - _ACT_AGAIN + 2 * POLL
                 except EngineUnavailable as error:
                     said = error.message
@@ -300,61 +159,6 @@ class Bmc:
                     "see the exchanges with its BMC in the evidence",
                 )
             time.sleep(POLL)
-
-    def _read(self, resource: Any) -> Any:
-        self._guarded(lambda: resource.refresh(force=True))
-        return resource
-
-    def _guarded(self, ask: Callable[[], Any]) -> Any:
-        """Read; once more where the connection broke, which takes nothing to repeat. Raises EngineUnavailable."""
-        for last in (False, True):
-            try:
-                return ask()
-            except CertifyError:
-                raise
-            except exceptions.AccessError:
-                raise self._refused() from None
-            except _SILENT as error:
-                if last:
-                    raise self._silent(error) from None
-            except exceptions.SushyError as error:
-                raise self._silent(error) from None
-        raise AssertionError("the last attempt returns or raises")
-
-    def _change(self, method: str, path: str, body: dict[str, Any]) -> None:
-        """One change, sent once. A task is watched to its end. Raises EngineUnavailable; _Busy when it was refused for now."""
-        line = self._root._conn
-        try:
-            answer = line._op(method, path, data=body, headers={"If-Match": "*"} if self.quirks.if_match else None)
-        except exceptions.AccessError:
-            raise UsageError(
-                f"{self.name}: its BMC refuses {method} {path}", "give the user the operator's role"
-            ) from None
-        except exceptions.HTTPError as error:
-            if error.status_code in _LATER:
-                raise _Busy(f"{method} {path} was answered {error.status_code}") from None
-            raise EngineUnavailable(f"{self.name}: {method} {path}: {error}", "see its event log") from None
-        except _SILENT as error:
-            raise self._silent(error) from None
-        if answer.status_code == 202 and (monitor := answer.headers.get("Location")):
-            self._watch_task(monitor)
-
-    def _watch_task(self, monitor: str) -> None:
-        """DSP0266, 12.2 "Asynchronous operations": done when the monitor answers anything but 202. Raises EngineUnavailable."""
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            answer = self._guarded(lambda: self._root._conn._op("GET", urlsplit(monitor).path))
-            content = answer.json() if answer.content else {}
-            state = content.get("TaskState", "Completed" if answer.status_code != 202 else "Running")
-            if state in ("Exception", "Killed", "Cancelled"):
-                words = "; ".join(str(m.get("Message", "")) for m in content.get("Messages", []))
-                raise EngineUnavailable(
-                    f"{self.name}: a task of its BMC ended as {state}: {words[:200]}", "see its event log"
-                )
-            if answer.status_code != 202 and state not in ("Running", "New", "Starting", "Pending"):
-                return
-            time.sleep(POLL)
-        raise EngineUnavailable(f"{self.name}: a task of its BMC does not end", "see its event log")
 
     def _refused(self) -> UsageError:
         """A password is never tried again: accounts are locked after a few."""
@@ -367,11 +171,3 @@ class Bmc:
         return EngineUnavailable(
             f"{self.name}: {words[:300]}", f"does {urlsplit(self.node.bmc.address).hostname} answer?"
         )
-
-    def _record(self, response: Any) -> None:
-        request = response.request
-        self.exchanges.append(f"{request.method} {urlsplit(request.url).path} {response.status_code}")
-
-
-class _Busy(Exception):
-    """The BMC said no for now: nothing has happened, so the same may be asked again."""

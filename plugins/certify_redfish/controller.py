@@ -25,8 +25,9 @@ import msgspec
 
 from certify.errors import EngineUnavailable
 from certify_disk.raw import RawDisk
-from certify_redfish.image import Medium
+from certify_redfish.image import CONFIG, INITRD, ISO, KERNEL, Medium
 from certify_redfish.keys import RunKeys
+from certify_redfish.netboot import PORT, script
 
 _PIECE = 65536
 _LARGEST_REPORT = 1024 * 1024
@@ -45,6 +46,7 @@ class Attempt:
     disk: RawDisk | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     guest_token: str = field(default_factory=lambda: secrets.token_hex(16))
+    script: str = ""
     plan: dict[str, str] | None = None
     fetched: bool = False
     hello: dict[str, Any] | None = None
@@ -84,8 +86,10 @@ class Controller:
             self._control.socket, server_side=True, do_handshake_on_connect=False
         )
         self._shells = socket.create_server((address, 0), backlog=64)
+        self._netboot: _Server | None = None
+        self._lock = threading.Lock()
         for server in (self._plain, self._control):
-            threading.Thread(target=server.serve_forever, args=(0.1,), name="certify-controller", daemon=True).start()
+            self._serving(server)
         threading.Thread(target=self._accept, name="certify-controller", daemon=True).start()
 
     @property
@@ -98,17 +102,36 @@ class Controller:
         self._attempts[attempt.token] = attempt
         self._attempts[attempt.guest_token] = attempt
 
+    def offer(self, attempt: Attempt, uuid: str, host: str) -> None:
+        """Have the machine with this UUID boot the installer from the network; ``host`` is ours as the node sees it.
+
+        Raises EngineUnavailable when another run listens where netboot programs ask.
+        """
+        with self._lock:
+            if self._netboot is None:
+                self._netboot = self._serving(_server(self.address, _Netboot, {}, PORT))
+            self._netboot.attempts[uuid] = attempt
+            attempt.script = script(f"{host}:{self.ports[0]}", attempt.token)
+
     def drop(self, attempt: Attempt) -> None:
         """Serve it no more: its tokens are worth nothing from now on."""
         self._attempts.pop(attempt.token, None)
         self._attempts.pop(attempt.guest_token, None)
+        if self._netboot is not None:
+            for uuid in [uuid for uuid, offered in self._netboot.attempts.items() if offered is attempt]:
+                del self._netboot.attempts[uuid]
 
     def close(self) -> None:
         """End all servers."""
-        for server in (self._plain, self._control):
+        for server in filter(None, (self._plain, self._control, self._netboot)):
             server.shutdown()
             server.server_close()
         self._shells.close()
+
+    @staticmethod
+    def _serving(server: _Server) -> _Server:
+        threading.Thread(target=server.serve_forever, args=(0.1,), name="certify-controller", daemon=True).start()
+        return server
 
     def _accept(self) -> None:
         while True:
@@ -154,11 +177,15 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def _server(address: str, handler: type[_Handler], attempts: dict[str, Attempt]) -> _Server:
+def _server(address: str, handler: type[_Handler], attempts: dict[str, Attempt], port: int = 0) -> _Server:
     try:
-        server = _Server((address, 0), handler)
+        server = _Server((address, port), handler)
     except OSError as error:
-        raise EngineUnavailable(f"cannot listen on {address}: {error.strerror}", "platforms.metal.listen") from None
+        where = f"{address}:{port}" if port else address
+        raise EngineUnavailable(
+            f"cannot listen on {where}: {error.strerror}",
+            "another run boots nodes from the network; wait for it" if port else "platforms.metal.listen",
+        ) from None
     server.attempts = attempts
     return server
 
@@ -182,10 +209,10 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return found, match[2]
 
-    def answer(self, content: bytes) -> None:
-        """200 with JSON."""
+    def answer(self, content: bytes, kind: str = "application/json") -> None:
+        """200 with ``content``."""
         self.send_response(HTTPStatus.OK)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
@@ -193,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Media(_Handler):
-    """``installer.iso``, ``manifest``, ``blocks`` and ``disk`` of an attempt; one range (RFC 9110, section 14) or all of it."""
+    """The installer's files, ``manifest``, ``blocks`` and ``disk`` of an attempt; one range (RFC 9110, section 14) or all."""
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -203,8 +230,9 @@ class _Media(_Handler):
         if found is None:
             return
         attempt, what = found
-        if what == "installer.iso":
-            self._file(attempt.medium.path, patch=(attempt.medium.config_at, attempt.config))
+        if what in (ISO, KERNEL, INITRD, CONFIG):
+            place = attempt.medium.config_at.get(what)
+            self._file(attempt.medium.folder / what, patch=(place or 0, b"" if place is None else attempt.config))
             attempt.tell(fetched=True)
         elif what == "manifest" and attempt.disk is not None:
             self.answer(attempt.disk.manifest.encoded())
@@ -241,6 +269,17 @@ class _Media(_Handler):
             for at in range(start, end + 1, _PIECE):
                 piece = os.pread(file.fileno(), min(_PIECE, end + 1 - at), at)
                 self.wfile.write(_patched(piece, at, *patch))
+
+
+class _Netboot(_Handler):
+    """``/boot/<uuid>``: what the netboot program of a machine is to do, while something is offered to it."""
+
+    def do_GET(self) -> None:
+        attempt = self.server.attempts.get(self.path.removeprefix("/boot/").lower())
+        if attempt is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+        else:
+            self.answer(attempt.script.encode(), "text/plain")
 
 
 class _Control(_Handler):

@@ -25,6 +25,7 @@ from certify.nodes.lease import Leases
 from certify_disk.transport import DiskTransport
 from certify_docker.health import ask, wait_healthy, watch
 from certify_redfish.bmc import Bmc
+from certify_redfish.bmcs import bmc_of
 from certify_redfish.placer import Placer, as_disk
 
 
@@ -141,7 +142,7 @@ class RedfishFleet:
         return f"healthy in {samples} samples"
 
     def _bmc(self, name: str) -> Bmc:
-        bmc = Bmc(name, self._node(name))
+        bmc = bmc_of(name, self._node(name))
         bmc.connect()
         return bmc
 

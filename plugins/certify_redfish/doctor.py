@@ -57,9 +57,10 @@ def probe(path: Path) -> list[Finding]:
 
 
 def _probe(name: str, node: MetalNode) -> Finding:
-    from certify_redfish.bmc import Bmc
+    from certify_redfish.bmcs import bmc_of
+    from certify_redfish.netboot import PORT
 
-    bmc = Bmc(name, node)
+    bmc = bmc_of(name, node)
     try:
         bmc.connect()
         slots, facts, targets = bmc.slots(), bmc.facts(), bmc.boot_targets()
@@ -69,10 +70,10 @@ def _probe(name: str, node: MetalNode) -> Finding:
         f"{facts['manufacturer'] or 'unknown'} {facts['model'] or ''} {bmc.uuid}, power {facts['power']}, "
         f"{len(slots)} slots for CD images, boots from {', '.join(sorted(targets)) or 'unknown'}"
     )
+    needed = {"Cd" if slots else "Pxe", "Hdd"}
+    if targets and not needed <= targets:
+        wanted = " and ".join(sorted(needed))
+        return Finding(name, "problem", f"{told}; it must be able to boot from {wanted}", "see its BIOS settings")
     if not slots:
-        return Finding(
-            name, "problem", f"{told}; nothing to insert the installer into", "license or enable virtual media"
-        )
-    if targets and not {"Cd", "Hdd"} <= targets:
-        return Finding(name, "problem", f"{told}; it must be able to boot from Cd and Hdd", "see its BIOS settings")
+        told += f"; its installer comes from the network: `certify netboot` writes what DHCP must name, port {PORT}"
     return Finding(name, "ok", told)

@@ -1,7 +1,8 @@
 """Builds the installer's boot medium: an ISO image for UEFI and BIOS, from Debian packages, kept by the digest of its recipe.
 
 For each attempt a few bytes of it are replaced while it is served: the attempt's configuration, in an initramfs archive of
-its own (:func:`configured`). So a medium is built once and every attempt boots bytes that nobody else gets.
+its own (:func:`configured`). So a medium is built once and every attempt boots bytes that nobody else gets. Beside the ISO
+lie its kernel and archives by themselves, for nodes that boot from the network (:mod:`certify_redfish.netboot`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import tempfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+
+import msgspec
 
 from certify.errors import EngineUnavailable
 from certify.files import write_whole
@@ -42,13 +45,16 @@ _UNUSED = (
     "libform",
     "libmenu",
 )
-_GRUB = """set timeout=0
+#: What the kernel is told, however it was loaded.
+ARGUMENTS = "console=tty0 console=ttyS0,115200 quiet panic=10"
+ISO, KERNEL, INITRD, CONFIG = "installer.iso", "vmlinuz", "initrd.img", "config.img"
+_GRUB = f"""set timeout=0
 terminal_input console
 terminal_output console
 insmod all_video
 set gfxpayload=keep
-linux /vmlinuz console=tty0 console=ttyS0,115200 quiet panic=10
-initrd /initrd.img /config.img
+linux /{KERNEL} {ARGUMENTS}
+initrd /{INITRD} /{CONFIG}
 boot
 """
 _TOOLS = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -57,10 +63,10 @@ _NEEDS = "apt-get install mmdebstrap busybox-static kmod zstd grub-common grub-p
 
 @dataclass(frozen=True)
 class Medium:
-    """The installer's ISO: its file and the byte at which the attempt's configuration begins."""
+    """The installer's files in ``folder``, and of those that carry the attempt's configuration the byte where it begins."""
 
-    path: Path
-    config_at: int
+    folder: Path
+    config_at: dict[str, int]
 
 
 def recipe_digest() -> str:
@@ -75,9 +81,9 @@ def medium(store: Store) -> Medium:
     """The medium, from the store or built now (about a minute). Raises EngineUnavailable with what is missing."""
     folder = store.folder("installer") / recipe_digest()
     with locked(folder.with_suffix(".lock")):
-        if not (folder / "offset").exists():
+        if not (folder / "places").exists():
             _build(folder)
-    return Medium(folder / "installer.iso", int((folder / "offset").read_text()))
+    return Medium(folder, msgspec.json.decode((folder / "places").read_bytes(), type=dict[str, int]))
 
 
 def configured(config: bytes) -> bytes:
@@ -88,12 +94,12 @@ def configured(config: bytes) -> bytes:
 
 
 def _build(folder: Path) -> None:
-    with tempfile.TemporaryDirectory(prefix="certify-installer-", dir=folder.parent) as name:
-        work = Path(name)
+    with tempfile.TemporaryDirectory(prefix="certify-installer-", dir=folder.parent) as place:
+        work = Path(place)
         tree, iso = work / "tree", work / "iso"
         (iso / "boot/grub").mkdir(parents=True)
         mode = "root" if os.geteuid() == 0 else "unshare"
-        _run(
+        run_tool(
             [
                 "mmdebstrap",
                 "--quiet",
@@ -105,42 +111,50 @@ def _build(folder: Path) -> None:
             ]
         )
         tree.mkdir()
-        _run(["tar", "-x", "-C", str(tree), "-f", f"{tree}.tar", "--no-same-owner", "--exclude=./dev/*"])
+        run_tool(["tar", "-x", "-C", str(tree), "-f", f"{tree}.tar", "--no-same-owner", "--exclude=./dev/*"])
         root = _select(tree, work / "root")
-        shutil.copy(next((tree / "boot").glob("vmlinuz-*")), iso / "vmlinuz")
-        _archive(root, iso / "initrd.img")
+        shutil.copy(next((tree / "boot").glob("vmlinuz-*")), iso / KERNEL)
+        _archive(root, iso / INITRD)
         config = work / "config"
         (config / "certify").mkdir(parents=True)
         mark = os.urandom(32).hex().encode()
         (config / "certify/config.json").write_bytes(mark.ljust(CONFIG_SIZE))
-        _archive(config, iso / "config.img", packed=False)
+        _archive(config, iso / CONFIG, packed=False)
         (iso / "boot/grub/grub.cfg").write_text(_GRUB)
-        _run(
+        run_tool(
             [
                 "grub-mkrescue",
                 "-o",
-                str(work / "installer.iso"),
+                str(work / ISO),
                 str(iso),
                 "--fonts=",
                 "--locales=",
                 "--themes=",
             ]
         )
-        content = (work / "installer.iso").read_bytes()
-        at = content.find(mark)
-        if at < 0 or content.find(mark, at + 1) >= 0:
-            raise EngineUnavailable(
-                "the installer's medium has no place for its configuration", "report this as a defect"
-            )
         folder.mkdir(exist_ok=True)
-        (work / "installer.iso").replace(folder / "installer.iso")
-        write_whole(folder / "offset", str(at).encode())
+        (work / ISO).replace(iso / ISO)
+        places = {name: _place(iso / name, mark) for name in (ISO, CONFIG)}
+        for name in (ISO, KERNEL, INITRD, CONFIG):
+            (iso / name).replace(folder / name)
+        write_whole(folder / "places", msgspec.json.encode(places))
+
+
+def _place(path: Path, mark: bytes) -> int:
+    """The one byte at which the configuration begins."""
+    content = path.read_bytes()
+    at = content.find(mark)
+    if at < 0 or content.find(mark, at + 1) >= 0:
+        raise EngineUnavailable(
+            f"the installer's {path.name} has no place for its configuration", "report this as a defect"
+        )
+    return at
 
 
 def _select(tree: Path, root: Path) -> Path:
     """Of the extracted packages, what the installer runs."""
     version = next((tree / "lib/modules").iterdir()).name
-    _run(["depmod", "-b", str(tree), version])
+    run_tool(["depmod", "-b", str(tree), version])
     for name in ("bin/busybox", "bin/kmod", "usr/bin/openssl", "usr/bin/python3.11", "etc/ssl/openssl.cnf"):
         _copy(tree, root, name)
     for folder in ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"):
@@ -194,7 +208,7 @@ def _modules(tree: Path, root: Path, version: str) -> None:
         shutil.copy2(source / inside, target / inside)
     for table in ("modules.order", "modules.builtin", "modules.builtin.modinfo"):
         shutil.copy2(source / table, target / table)
-    _run(["depmod", "-b", str(root), version])
+    run_tool(["depmod", "-b", str(root), version])
 
 
 def _archive(root: Path, target: Path, *, packed: bool = True) -> None:
@@ -204,11 +218,12 @@ def _archive(root: Path, target: Path, *, packed: bool = True) -> None:
     done = subprocess.run(command, input=names.encode(), cwd=root, capture_output=True, check=True, env=_TOOLS)
     target.write_bytes(done.stdout)
     if packed:
-        _run(["zstd", "-q", "-12", "--rm", str(target), "-o", f"{target}.zst"])
+        run_tool(["zstd", "-q", "-12", "--rm", str(target), "-o", f"{target}.zst"])
         Path(f"{target}.zst").replace(target)
 
 
-def _run(command: list[str]) -> None:
+def run_tool(command: list[str]) -> None:
+    """Run a program of the system's. Raises EngineUnavailable with its last word, or with what is missing."""
     try:
         subprocess.run(command, check=True, capture_output=True, env=_TOOLS, text=True)
     except FileNotFoundError:

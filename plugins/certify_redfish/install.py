@@ -1,9 +1,9 @@
 """The ordered protocol that makes one machine boot one image, or wipes it: each step reads, acts if needed, and watches.
 
-off → no media → our medium, and the BMC seen fetching it → boot once from it → on → the installer calls home → a signed plan
-for this machine → written and read back → off → no media → boot from disk → on. What the machine then proves is
-:mod:`certify_redfish.machine`'s. Killed anywhere, the next run begins at the first step: nothing that is right is done again,
-for the installer writes only chunks that differ.
+off → no media → our medium, and the BMC seen fetching it (or, without virtual media, offered to its netboot program) → boot
+once from it → on → the installer calls home → a signed plan for this machine → written and read back → off → no media → boot
+from disk → on. What the machine then proves is :mod:`certify_redfish.machine`'s. Killed anywhere, the next run begins at the
+first step: nothing that is right is done again, for the installer writes only chunks that differ.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -22,7 +23,7 @@ from certify.errors import BootFailed, EngineUnavailable, UsageError
 from certify.nodes.platform import Progress
 from certify_redfish.bmc import Bmc
 from certify_redfish.controller import Attempt, Controller
-from certify_redfish.image import configured
+from certify_redfish.image import ISO, configured
 
 _PLAN_VALID = 300.0
 _GRACE = 10.0  # seconds a running system gets to shut down before its power is cut
@@ -44,6 +45,7 @@ def run_installer(
     Raises EngineUnavailable for a BMC or machine that does not do its part, BootFailed for an image that does not fit it.
     """
     step = seconds(settings.bmc_timeout)
+    media = bool(bmc.slots())
     host, media_host = hosts(bmc, controller)
     plain, control, _ = controller.ports
     config = {
@@ -58,14 +60,12 @@ def run_installer(
         progress("switching it off")
         bmc.ensure_off(step, graceful=_GRACE)
         bmc.ensure_ejected(step)
-        progress("inserting the installer")
-        bmc.ensure_inserted(f"http://{media_host}:{plain}/{attempt.token}/installer.iso", step)
-        if attempt.wait(lambda: attempt.fetched, time.monotonic() + step, lambda: None) is None:
-            raise EngineUnavailable(
-                f"{bmc.name}: its BMC says the medium is there and has not fetched it",
-                f"can it reach {media_host}:{plain}?",
-            )
-        bmc.ensure_boot("Cd", "Once", step)
+        if media:
+            progress("inserting the installer")
+            _insert(bmc, attempt, f"http://{media_host}:{plain}/{attempt.token}/{ISO}", step)
+        else:
+            controller.offer(attempt, bmc.uuid, host)
+        bmc.ensure_boot("Cd" if media else "Pxe", "Once", step)
         bmc.ensure_on(step)
         progress("booting the installer")
         hello = _called(bmc, attempt, settings)
@@ -79,6 +79,15 @@ def run_installer(
     if "error" in report:
         raise BootFailed(f"{bmc.name}: the installer: {str(report['error'])[:400]}", "the machine was left off")
     return {"installer": hello, **report}
+
+
+def _insert(bmc: Bmc, attempt: Attempt, url: str, step: float) -> None:
+    bmc.ensure_inserted(url, step)
+    if attempt.wait(lambda: attempt.fetched, time.monotonic() + step, lambda: None) is None:
+        raise EngineUnavailable(
+            f"{bmc.name}: its BMC says the medium is there and has not fetched it",
+            f"can it reach {urlsplit(url).netloc}?",
+        )
 
 
 def hosts(bmc: Bmc, controller: Controller) -> tuple[str, str]:
@@ -101,12 +110,17 @@ def _called(bmc: Bmc, attempt: Attempt, settings: MetalPlatform) -> dict[str, An
     if hello is None:
         raise EngineUnavailable(
             f"{bmc.name}: the installer did not call home within {settings.boot_timeout}",
-            f"does it boot from CD, and reach {bmc.node.address or 'this host'}?",
+            f"does it boot from CD (or the network), and reach {bmc.node.address or 'this host'}?",
         )
     said = str(hello.get("uuid", "")).lower()
     if said != bmc.uuid:
         raise UsageError(
             f"{bmc.name}: the installer runs on machine {said[:64]}, the BMC is {bmc.uuid}'s", "nothing was written"
+        )
+    if bmc.node.firmware not in (None, hello.get("firmware")):
+        raise UsageError(
+            f"{bmc.name}: it boots in {str(hello.get('firmware'))[:16]} mode, nodes.yaml says {bmc.node.firmware}",
+            "nothing was written; correct its firmware settings or nodes.yaml",
         )
     return dict(hello)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from certify.config import MetalPlatform, seconds
@@ -21,7 +20,6 @@ from certify_redfish.channel import GuestChannel
 from certify_redfish.controller import Attempt
 
 _CHANNEL_SECONDS = 15.0
-_CONSOLE_CAP = 4 * 1024**2
 
 
 class MetalMachine:
@@ -40,7 +38,8 @@ class MetalMachine:
         self._boot_id = ""
         self._boots: set[str] = set()
         self._removed = False
-        self._console_from = self._console_size()
+        #: When the last boot had proven itself, on the monotonic clock.
+        self.proven_at = 0.0
 
     # -- booting ---------------------------------------------------------------------------------------------------
 
@@ -56,6 +55,7 @@ class MetalMachine:
                 "the image must have cloud-init (NoCloud), python3 and a DHCP network; see its console in the evidence",
             )
         self._prove(found)
+        self.proven_at = time.monotonic()
         self._boot_id = str(found["boot_id"])
         self._boots.add(self._boot_id)
         self._wait_booted(deadline)
@@ -119,23 +119,7 @@ class MetalMachine:
         return result.status, result.stdout, result.stderr
 
     def console(self) -> bytes:
-        path = self._console_path()
-        if path is None:
-            return b"[no console is configured for this node: nodes.yaml, console]\n"
-        try:
-            with path.open("rb") as file:
-                file.seek(self._console_from)
-                return file.read(_CONSOLE_CAP)
-        except OSError as error:
-            return f"[{path}: {error.strerror}]\n".encode()
-
-    def _console_path(self) -> Path | None:
-        where = self._bmc.node.console
-        return Path(where.removeprefix("file:")) if where and where.startswith("file:") else None
-
-    def _console_size(self) -> int:
-        path = self._console_path()
-        return path.stat().st_size if path is not None and path.exists() else 0
+        return self._bmc.console.text()
 
     def _last_words(self) -> str:
         lines = [line.strip() for line in self.console().decode("utf-8", "replace").splitlines() if line.strip()]

@@ -6,6 +6,7 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,8 @@ from certify_disk.raw import raw_disk
 from certify_disk.seed import read_user_data
 from certify_disk.transport import DiskSource
 from certify_redfish.bmc import Bmc
+from certify_redfish.bmcs import bmc_of
+from certify_redfish.console import console_of
 from certify_redfish.controller import Attempt, Controller
 from certify_redfish.image import Medium, medium
 from certify_redfish.install import Work, boot_from_disk, hosts, run_installer
@@ -62,23 +65,35 @@ class Placer:
         A machine that ``stays`` is left running when it is removed, and its image forgets this run. Raises as
         :meth:`certify.nodes.platform.Platform.boot`.
         """
-        began = time.monotonic()
         progress(f"asking the BMC of {lease.node}")
-        bmc = Bmc(lease.node, node)
+        bmc = bmc_of(lease.node, node)
         bmc.connect()
-        before = bmc.critical_events()
-        controller = self._controller(node)
+        lines = ExitStack()
+        try:
+            bmc.console = lines.enter_context(console_of(bmc))
+            return self._placed(source, lease, bmc, progress, (stays, user_data), lines)
+        except BaseException as error:
+            error.console = bmc.console.text()  # type: ignore[attr-defined]
+            lines.close()
+            raise
+
+    def _placed(
+        self, source: DiskSource, lease: Lease, bmc: Bmc, progress: Progress, how: tuple[bool, bytes], lines: ExitStack
+    ) -> MetalMachine:
+        began, before = time.monotonic(), bmc.critical_events()
+        controller = self._controller(bmc.node)
         attempt = Attempt(self._medium, disk=raw_disk(self._store, source, progress))
-        seed = self._seed(source, bmc, controller, attempt, (stays, user_data))
+        seed = self._seed(source, bmc, controller, attempt, how)
         report = run_installer(bmc, controller, attempt, Work("write", seed), self._settings, progress)
         written = time.monotonic()
         facts = self._facts(bmc, lease, report)
 
         def cleanup() -> None:
             try:
-                if not (stays and "ready_seconds" in facts.details):
+                if not (how[0] and "ready_seconds" in facts.details):
                     self._clean(bmc, controller)
             finally:
+                lines.close()
                 controller.drop(attempt)
                 lease.release()
 
@@ -89,19 +104,19 @@ class Placer:
             progress("booting from its disk")
             boot_from_disk(bmc, self._settings)
             machine.wait_ready()
-            proven = time.monotonic()
+            proven, ready = machine.proven_at, time.monotonic()
             progress("booting from its disk once more")
             machine.restart()
             after = bmc.critical_events()
-        except BaseException as error:
-            error.console = machine.console()  # type: ignore[attr-defined]
+        except BaseException:
             machine.remove()
             raise
         facts.details.update(
             events=None if after is None else sorted(after - (before or set())),
             write_seconds=round(written - began, 3),
-            ready_seconds=round(proven - began, 3),
-            second_boot_seconds=round(time.monotonic() - proven, 3),
+            proven_seconds=round(proven - began, 3),
+            ready_seconds=round(ready - began, 3),
+            second_boot_seconds=round(time.monotonic() - ready, 3),
         )
         return machine
 

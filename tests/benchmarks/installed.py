@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from certify.nodes.inventory import MetalNode
-from certify_redfish.bmc import Bmc
+from certify_redfish.redfish import RedfishBmc
 from tests.benchmarks.mirror import Mirror
 from tests.images.builder import CACHE, MACHINE, PACKAGES
 
@@ -77,7 +77,7 @@ busybox umount -l /mnt
 
 def install(name: str, node: MetalNode, more: str) -> float:
     """Seconds from off to running. ``more`` names the image's packages beside those of every machine."""
-    bmc = Bmc(name, node)
+    bmc = RedfishBmc(name, node)
     bmc.connect()
     bmc.ensure_off(30)
     bmc.ensure_ejected(30)

@@ -1,151 +1,198 @@
-"""``make bench-metal``: the write path beside its parts, what a second write fetches, and what twenty nodes cost the run.
+"""``make bench-metal``: what the image path costs on a virtual node of the lab, beside installing the same packages on it.
 
-The installer's writer runs here as it does on a node, on a file in place of the disk, fed by the run's own server: so disk,
-transport and processor are the same for both sides of each ratio.
+Everything is measured on the same node in one run: off to proven, the write path beside disk and transport alone, what
+travels when an image is written again, and what twenty nodes cost the run that serves them.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import resource
+import secrets
+import shlex
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
-from uuid import UUID
+from typing import Any
 
-from certify.images.chunks import Manifest, make_manifest
+from certify.config import Config, Images, MetalPlatform
+from certify.hooks import Plugins
+from certify.images.candidate import ImageSource
+from certify.images.resolve import Resolver
+from certify.images.store import Store
+from certify.nodes.inventory import MetalNode, load_inventory
+from certify.nodes.platform import Machine, NodeSpec
+from certify.nodes.shell import run_once
+from certify_disk.raw import RawDisk, raw_disk
+from certify_lab.lab import VirtualLab
 from certify_redfish.controller import Attempt, Controller
 from certify_redfish.image import Medium
-from certify_redfish.installer.agent import _get
-from certify_redfish.installer.writer import Order, Writer
+from certify_redfish.installer.fetch import Remote
 from certify_redfish.keys import make_keys
-from tests.benchmarks.measure import TIMES, Figure
+from certify_redfish.placer import as_disk
+from certify_redfish.platform import RedfishPlatform
+from tests.benchmarks.installed import install
+from tests.benchmarks.measure import TIMES, Figure, compared
 from tests.images.builder import load
 from tests.images.disk import build_disk
 
 ROOT = Path(__file__).parents[2]
 _NODES = 20
-_SEED = bytes(4096)
+_HOST = "10.0.2.2"
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory(prefix="certify-bench-", dir=ROOT / ".cache") as folder:
-        work = Path(folder)
-        disk = raw(work, "disk-base", work / "raw")
-        figures = [*throughput(work, disk), *again(work, disk), *twenty(work, disk)]
+    older, newer = (build_disk(load(name)) for name in ("disk-base", "disk-base-more"))
+    with tempfile.TemporaryDirectory(prefix="certify-bench-", dir=ROOT / ".cache") as folder, lab() as inventory:
+        config = Config(images=Images(store=str(Path(folder) / "store")))
+        sources = [Resolver(Plugins().transports(config)).open(str(path)) for path in (older, newer)]
+        disks = [raw_disk(Store(Path(config.images.store)), as_disk(source), _say) for source in sources]
+        figures = [*on_a_node(config, inventory, sources[0], disks), *twenty(Path(folder), disks[0])]
     for figure in figures:
-        print(
-            f"{'ok  ' if figure.met else 'MISS'} {figure.name:<58} {figure.ours:9.3f} {figure.unit:<5} (target {figure.target})"
-        )
+        peer = "" if figure.peer is None else f" against {figure.peer:.3f}: {figure.ratio:.3f}"
+        verdict = "ok  " if figure.met else "MISS"
+        print(f"{verdict} {figure.name:<60} {figure.ours:9.3f} {figure.unit:<5}{peer} (target {figure.target})")
     path = ROOT / "benchmarks-metal.json"
     path.write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
     return 0 if all(figure.met for figure in figures) else 1
 
 
-def raw(work: Path, name: str, target: Path) -> Path:
-    del work
-    source = build_disk(load(name))
-    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(source), str(target)], check=True)
-    return target
+def _say(words: str) -> None:
+    print(f"bench: {words}", file=sys.stderr, flush=True)
 
 
-class Served:
-    """A controller that serves one disk, as a run's does."""
-
-    def __init__(self, disk: Path) -> None:
-        self.manifest: Manifest = make_manifest(disk, "sha256:00")
-        self.controller = Controller("127.0.0.1", make_keys())
-        self.attempt = Attempt(Medium(disk, 0), disk=disk, manifest=self.manifest)
-        self.controller.add(self.attempt)
-        self.url = f"http://127.0.0.1:{self.controller.ports[0]}/{self.attempt.token}/disk"
-
-    def fetch(self, index: int) -> bytes:
-        start = index * self.manifest.chunk_size
-        return _get(self.url, (start, min(start + self.manifest.chunk_size, self.manifest.size) - 1))
-
-    def write(self, target: Path) -> Writer:
-        manifest = self.manifest
-        order = Order(manifest.size, manifest.chunk_size, manifest.chunks, _SEED, UUID(int=1))
-        writer = Writer(str(target), order, self.fetch)
-        writer.write()
-        return writer
+@contextmanager
+def lab() -> Iterator[Path]:
+    """The inventory of a lab of the benchmark's own, with one node."""
+    virtual = VirtualLab(Path(f"/var/tmp/cl-{secrets.token_hex(3)}"))
+    inventory = virtual.folder / "nodes.yaml"
+    try:
+        virtual.up(1, inventory, _say)
+        yield inventory
+    finally:
+        virtual.down(_say)
 
 
-def blank(path: Path) -> Path:
-    path.unlink(missing_ok=True)
-    with path.open("wb") as file:
-        file.truncate(2 * 1024**3)
-    return path
+def on_a_node(config: Config, inventory: Path, source: ImageSource, disks: list[RawDisk]) -> list[Figure]:
+    """Image and packages in turn on one node, from off to running; between them the write path on its second disk."""
+    settings = MetalPlatform(nodes=str(inventory), clean="none")
+    platform = RedfishPlatform(settings, config.images)
+    platform.prepare(source, "bench", _say)
+    node = load_inventory(inventory).nodes["metal-1"]
+    times, written = [], []
+    figures: list[Figure] = []
+    for number in range(max(1, min(3, TIMES))):
+        _empty(node)
+        machine = platform.boot(source, NodeSpec("bench", f"node-{number}"), _say)
+        times.append(machine.facts.details["proven_seconds"])
+        written.append(machine.facts.details["write_seconds"])
+        if not figures:
+            figures = write_path(machine, disks)
+        machine.remove()
+        _say(f"image: {times[-1]:.1f} s, of these {written[-1]:.1f} s until it was written")
+    platform.close("bench")
+    _empty(node)
+    peer = install("metal-1", node, "cloud-init")
+    _say(f"packages: {peer:.1f} s")
+    name = "off to running: an image, against installing its packages"
+    return [compared(name, statistics.median(times), peer, "s", 0.1), *figures]
 
 
-def throughput(work: Path, disk: Path) -> list[Figure]:
-    served, ours, disks, lines, read_back = Served(disk), [], [], [], []
-    data = [index for index, chunk in enumerate(served.manifest.chunks) if chunk]
-    size = served.manifest.data_bytes / 1e6
-    for _ in range(TIMES):
-        began = time.perf_counter()
-        with disk.open("rb") as source, blank(work / "alone").open("r+b") as target:
-            for index in data:
-                source.seek(index * 1024**2)
-                target.seek(index * 1024**2)
-                target.write(source.read(1024**2))
-            target.flush()
-            subprocess.run(["sync", str(work / "alone")], check=True)
-        disks.append(size / (time.perf_counter() - began))
-        began = time.perf_counter()
-        with ThreadPoolExecutor(4) as pool:
-            sum(pool.map(lambda index: len(served.fetch(index)), data))
-        lines.append(size / (time.perf_counter() - began))
-        tally = served.write(blank(work / "target")).tally
-        ours.append(size / tally.write_seconds)
-        read_back.append(tally.read_back_seconds / tally.write_seconds)
-    served.controller.close()
-    mine, slower = statistics.median(ours), min(statistics.median(disks), statistics.median(lines))
-    part, added = mine / slower, statistics.median(read_back)
+def _empty(node: MetalNode) -> None:
+    """The lab node's root disk as new."""
+    assert node.console is not None
+    root = Path(node.console.removeprefix("file:")).parent / "root"
+    size = root.stat().st_size
+    with root.open("r+b") as file:
+        file.truncate(0)
+        file.truncate(size)
+
+
+def write_path(machine: Machine, disks: list[RawDisk]) -> list[Figure]:
+    """The installer's writer on the node's second disk, beside its parts."""
+    controller = Controller("127.0.0.1", make_keys())
+    plans = [_plan(controller, disk) for disk in disks]
+    folder = "/run/certify-bench"
+    command = f"mkdir -p {folder} && printf %s {shlex.quote(_program())} | base64 -d | tar -xz -C {folder}"
+    assert run_once(machine.open_channel, command, 60).ok
+    arguments = " ".join(shlex.quote(json.dumps(plan)) for plan in plans)
+    command = f"cd {folder} && python3 on_node.py /dev/vdb {max(1, min(3, TIMES))} {arguments}"
+    done = run_once(machine.open_channel, command, 1800)
+    controller.close()
+    if not done.ok:
+        raise SystemExit(done.stderr.decode("utf-8", "replace")[-2000:])
+    said = json.loads(done.stdout)
+    slower = min(said["disk"], said["transport"])
+    part = said["ours"] / slower
+    where = "disk" if said["disk"] < said["transport"] else "transport"
     return [
-        Figure("write throughput of the slower of disk and transport", part, "×", "≥ 0.80", part >= 0.8, slower, part),
-        Figure("… in itself", mine, "MB/s", "reported", True),
-        Figure("read-back adds to the write", added, "×", "≤ 0.25", added <= 0.25),
+        Figure(f"write throughput, of the {where} alone", said["ours"], "MB/s", "≥ 0.8", part >= 0.8, slower, part),
+        _at_most("read-back adds to the write", said["read_back"], 0.25),
+        _at_most("the same image again transfers", said["same"], 0.01),
+        Figure("… and takes", said["same_seconds"], "s", "reported", True),
+        _at_most("an image with one package changed transfers", said["changed"], 0.1),
+        Figure("… and takes", said["changed_seconds"], "s", "reported", True),
+        _at_most("memory of the installer", machine.facts.details["installer"]["memory"] / 1e6, 256, "MB"),
     ]
 
 
-def again(work: Path, disk: Path) -> list[Figure]:
-    """What travels when the same image is written again, and when one package more is in it."""
-    served = Served(disk)
-    target = blank(work / "target")
-    served.write(target)
-    same = served.write(target).tally.fetched_bytes / served.manifest.data_bytes
-    served.controller.close()
-    other = Served(raw(work, "disk-base-more", work / "raw-more"))
-    part = other.write(target).tally.fetched_bytes / other.manifest.data_bytes
-    other.controller.close()
-    return [
-        Figure("the same image again transfers", same, "×", "≤ 0.01", same <= 0.01),
-        Figure("an image with one package changed transfers", part, "×", "≤ 0.10", part <= 0.1),
-    ]
+def _at_most(name: str, ours: float, most: float, unit: str = "×") -> Figure:
+    return Figure(name, ours, unit, f"≤ {most:g}", ours <= most)
 
 
-def twenty(work: Path, disk: Path) -> list[Figure]:
+def _plan(controller: Controller, disk: RawDisk) -> dict[str, Any]:
+    attempt = Attempt(Medium(disk.path, {}), disk=disk)
+    controller.add(attempt)
+    base = f"http://{_HOST}:{controller.ports[0]}/{attempt.token}"
+    return {name: f"{base}/{name}" for name in ("manifest", "blocks", "disk")}
+
+
+def _program() -> str:
+    """The installer's files and ours as a tar archive, in base64."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.add(str(resources.files("certify_redfish") / "installer"), "installer")
+        tar.add(str(Path(__file__).with_name("on_node.py")), "on_node.py")
+    return base64.b64encode(packed.getvalue()).decode()
+
+
+def twenty(work: Path, disk: RawDisk) -> list[Figure]:
     """Peak memory of a process that serves twenty writers, which are processes of their own."""
     code = (
-        "import sys, subprocess, resource\nfrom pathlib import Path\nfrom tests.benchmarks.metal import Served\n"
-        "served = Served(Path(sys.argv[1]))\n"
+        "import sys, subprocess, resource\nfrom pathlib import Path\nfrom tests.benchmarks.metal import serve\n"
+        "url = serve(Path(sys.argv[1]), Path(sys.argv[2]))\n"
         "child = 'import sys; from tests.benchmarks.metal import simulated; simulated(*sys.argv[1:])'\n"
-        "Path(sys.argv[2], 'manifest').write_bytes(served.manifest.encoded())\n"
-        f"nodes = [subprocess.Popen([sys.executable, '-c', child, served.url, sys.argv[2], str(n)]) for n in range({_NODES})]\n"
+        f"nodes = [subprocess.Popen([sys.executable, '-c', child, url, sys.argv[2], str(n)]) for n in range({_NODES})]\n"
         "assert all(node.wait() == 0 for node in nodes)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(disk), str(work)], cwd=ROOT, capture_output=True, text=True)
+    (work / "manifest").write_bytes(disk.manifest.encoded())
+    command = [sys.executable, "-c", code, str(disk.path), str(work)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode != 0:
         raise SystemExit(done.stderr[-2000:])
     memory = int(done.stdout) * 1024 / 1e6
-    return [Figure(f"memory of a run that serves {_NODES} nodes at once", memory, "MB", "≤ 200", memory <= 200)]
+    return [_at_most(f"memory of a run that serves {_NODES} nodes at once", memory, 200, "MB")]
+
+
+def serve(path: Path, work: Path) -> str:
+    """Serve a disk as a run does; where."""
+    from certify.images.chunks import read_manifest
+
+    disk = RawDisk(path, read_manifest((work / "manifest").read_bytes()), path)
+    controller = Controller("127.0.0.1", make_keys())
+    attempt = Attempt(Medium(path, {}), disk=disk)
+    controller.add(attempt)
+    return f"http://127.0.0.1:{controller.ports[0]}/{attempt.token}/disk"
 
 
 def simulated(url: str, folder: str, number: str) -> None:
@@ -155,10 +202,12 @@ def simulated(url: str, folder: str, number: str) -> None:
     from certify.images.chunks import read_manifest
 
     manifest = read_manifest((Path(folder) / "manifest").read_bytes())
+    remote = Remote(url)
     for index in range(int(number) % 4, len(manifest.chunks), 4):
         if manifest.chunks[index]:
             start = index * manifest.chunk_size
-            piece = _get(url, (start, min(start + manifest.chunk_size, manifest.size) - 1))
+            piece = bytearray(min(manifest.chunk_size, manifest.size - start))
+            remote.piece(start, memoryview(piece))
             assert hashlib.sha256(piece).hexdigest() == manifest.chunks[index]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

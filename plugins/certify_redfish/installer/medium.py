@@ -1,4 +1,4 @@
-"""One disk, opened for ourselves alone: reads past the page cache, writes through it, flushes, wipes."""
+"""One disk, opened for ourselves alone: whole pages are read and written past the page cache, the rest through it."""
 
 from __future__ import annotations
 
@@ -50,9 +50,16 @@ class Medium:
 
     def put(self, at: int, piece: bytes | memoryview) -> None:
         """Write; it is on the medium after :meth:`flush`."""
-        view = memoryview(piece)
+        self._write(self._cached, at, memoryview(piece))
+
+    def put_buffer(self, at: int, view: memoryview) -> None:
+        """Write the beginning of this thread's buffer to a page's border; on the medium after :meth:`flush`."""
+        self._write(self._cached if len(view) % mmap.PAGESIZE else self._direct, at, view)
+
+    @staticmethod
+    def _write(descriptor: int, at: int, view: memoryview) -> None:
         while view:
-            done = os.pwrite(self._cached, view, at)
+            done = os.pwrite(descriptor, view, at)
             at, view = at + done, view[done:]
 
     def flush(self) -> None:
@@ -88,7 +95,7 @@ def wipe(path: str, *, full: bool) -> int:
 def opened(path: str) -> Iterator[Medium]:
     """The disk, for ourselves alone (O_EXCL on a block device: not mounted, nobody else's)."""
     alone = os.O_EXCL if stat.S_ISBLK(os.stat(path).st_mode) else 0  # noqa: PTH116
-    direct = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECT | alone)
+    direct = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_DIRECT | alone)
     try:
         cached = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:

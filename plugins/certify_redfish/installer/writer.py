@@ -185,7 +185,7 @@ class Writer:
             self.tally.add(fetched_bytes=len(part))
         if hashlib.sha256(chunk).hexdigest() != self._order.chunks[index]:
             return False
-        medium.put(target, chunk)
+        medium.put_buffer(target, chunk)
         return True
 
     # -- making it right -------------------------------------------------------------------------------------------
@@ -203,10 +203,10 @@ class Writer:
         if aside is not None:
             there = medium.read(aside, self._length(index))
             if hashlib.sha256(there).hexdigest() == self._order.chunks[index]:
-                medium.put(at, there)
+                medium.put_buffer(at, there)
                 self.tally.add(moved=1)
                 return index
-        medium.put(at, self._fetched(medium, index))
+        medium.put_buffer(at, self._fetched(medium, index))
         return index
 
     def _fetched(self, medium: Medium, index: int) -> memoryview:

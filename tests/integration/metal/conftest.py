@@ -13,7 +13,7 @@ import pytest
 
 from certify.nodes.inventory import MetalNode, load_inventory
 from certify_lab.lab import VirtualLab
-from certify_redfish.bmc import Bmc
+from certify_redfish.redfish import RedfishBmc
 from tests.integration.metal.proxy import Proxy
 
 
@@ -37,7 +37,7 @@ def node(lab_nodes: Path) -> MetalNode:
 @pytest.fixture
 def clean_node(node: MetalNode) -> MetalNode:
     """The node, off and without media."""
-    bmc = Bmc("metal-1", node)
+    bmc = RedfishBmc("metal-1", node)
     bmc.connect()
     bmc.ensure_off(30)
     bmc.ensure_ejected(30)
@@ -45,15 +45,15 @@ def clean_node(node: MetalNode) -> MetalNode:
 
 
 @pytest.fixture
-def through(clean_node: MetalNode) -> Iterator[Callable[..., tuple[Bmc, Proxy]]]:
+def through(clean_node: MetalNode) -> Iterator[Callable[..., tuple[RedfishBmc, Proxy]]]:
     """Makes a proxy with a rule, and a driver that speaks to it."""
     with ExitStack() as stack:
 
-        def make(rule: Any = None, **changes: Any) -> tuple[Bmc, Proxy]:
+        def make(rule: Any = None, **changes: Any) -> tuple[RedfishBmc, Proxy]:
             proxy = stack.enter_context(Proxy(clean_node))
             if rule is not None:
                 proxy.rule = rule
             given = msgspec.structs.replace(clean_node.bmc, address=proxy.address, ca=None)
-            return Bmc("metal-1", msgspec.structs.replace(clean_node, bmc=given, **changes)), proxy
+            return RedfishBmc("metal-1", msgspec.structs.replace(clean_node, bmc=given, **changes)), proxy
 
         yield make

@@ -13,10 +13,11 @@ import pytest
 from certify.errors import EngineUnavailable, UsageError
 from certify.nodes.inventory import Secret
 from certify_redfish import bmc as driver
-from certify_redfish.bmc import Bmc
+from certify_redfish import redfish
+from certify_redfish.redfish import RedfishBmc
 from tests.integration.metal.proxy import Proxy
 
-Through = Callable[..., tuple[Bmc, Proxy]]
+Through = Callable[..., tuple[RedfishBmc, Proxy]]
 INSERT, EJECT, RESET = "VirtualMedia.InsertMedia", "VirtualMedia.EjectMedia", "ComputerSystem.Reset"
 
 
@@ -25,7 +26,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait less: the lab answers at once, and the tests make it not to."""
     monkeypatch.setattr(driver, "POLL", 0.05)
     monkeypatch.setattr(driver, "_ACT_AGAIN", 1.0)
-    monkeypatch.setattr(driver, "_ANSWER", 2.0)
+    monkeypatch.setattr(redfish, "_ANSWER", 2.0)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def iso() -> Iterator[str]:
     server.server_close()
 
 
-def connected(bmc: Bmc) -> Bmc:
+def connected(bmc: RedfishBmc) -> RedfishBmc:
     bmc.connect()
     return bmc
 
@@ -144,7 +145,7 @@ def test_a_refused_password_is_tried_once(through: Through, monkeypatch: pytest.
     monkeypatch.setenv("ROTATED", "not-it-any-more")
     bmc, proxy = through(lambda method, path, body: None)
     given = msgspec.structs.replace(bmc.node.bmc, password=Secret(env="ROTATED"))
-    bmc = Bmc("metal-1", msgspec.structs.replace(bmc.node, bmc=given))
+    bmc = RedfishBmc("metal-1", msgspec.structs.replace(bmc.node, bmc=given))
     with pytest.raises(UsageError, match="refuses the user 'admin'") as caught:
         bmc.connect()
     assert "not-it-any-more" not in str(caught.value) + "".join(bmc.exchanges)

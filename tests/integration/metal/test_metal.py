@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from certify.nodes.inventory import MetalNode
-from certify_redfish.bmc import Bmc
+from certify_redfish.redfish import RedfishBmc
 from tests.images.builder import load
 from tests.images.disk import build_disk
 from tests.integration.conftest import Workspace, wait_for
@@ -38,7 +38,7 @@ def metal(work: Workspace, lab_nodes: Path) -> Workspace:
 
 
 def power(node: MetalNode) -> str:
-    bmc = Bmc("metal-1", node)
+    bmc = RedfishBmc("metal-1", node)
     bmc.connect()
     return bmc.power()
 
@@ -83,7 +83,7 @@ def test_a_cut_write_boots_nothing_and_is_gone_on_with(
     process = metal.start("pytest", *arguments)
     wait_for(lambda: re.search(r"[2-9]\d\d fetched", (metal.path / "out.log").read_text()), "a part of the write", 300)
     if dies == "node":
-        bmc = Bmc("metal-1", clean_node)
+        bmc = RedfishBmc("metal-1", clean_node)
         bmc.connect()
         bmc.ensure_off(30)
         assert process.wait(120) == 6

@@ -62,10 +62,10 @@ def whole(url: str) -> bytes:
 
 @pytest.fixture
 def attempt(controller: Controller, tmp_path: Path) -> Attempt:
-    iso, disk = tmp_path / "iso", tmp_path / "disk"
+    iso, disk = tmp_path / "installer.iso", tmp_path / "disk"
     iso.write_bytes(b"a" * 3_000_000)
     disk.write_bytes(bytes(range(256)) * 8192)
-    made = Attempt(Medium(iso, 1_048_570), b"configured", made_raw(disk))
+    made = Attempt(Medium(tmp_path, {"installer.iso": 1_048_570}), b"configured", made_raw(disk))
     controller.add(made)
     return made
 

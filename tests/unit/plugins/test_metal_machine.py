@@ -13,19 +13,18 @@ from certify.config import MetalPlatform
 from certify.errors import BootFailed, GuestFailed, ShellUnavailable
 from certify.nodes.platform import MachineFacts
 from certify_redfish import machine as module
+from certify_redfish.console import NoConsole
 from certify_redfish.controller import Attempt
 from certify_redfish.image import Medium
 from certify_redfish.machine import MetalMachine
 
 
 class FakeBmc:
-    """A BMC whose machine is on; ``node`` has no console."""
+    """A BMC whose machine is on."""
 
     name = "metal-1"
     on = True
-
-    class node:
-        console = None
+    console = NoConsole()
 
     def power(self) -> str:
         return "On" if self.on else "Off"
@@ -52,7 +51,7 @@ class Link:
 
 @pytest.fixture
 def attempt() -> Attempt:
-    return Attempt(Medium(Path("iso"), 0))
+    return Attempt(Medium(Path("iso"), {}))
 
 
 @pytest.fixture
