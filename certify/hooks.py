@@ -67,6 +67,10 @@ class Hooks:
         """A finding for every metal node of an inventory, by asking its BMC; nothing is changed."""
 
     @hookspec
+    def certify_netboot(self, folder: Path, host: str) -> Iterable[Path]:  # type: ignore[empty-body]
+        """Write into ``folder`` the programs that a site's DHCP server names to metal nodes; they ask ``host`` what to boot."""
+
+    @hookspec
     def certify_gc(  # type: ignore[empty-body]
         self, config: Config, is_alive: Callable[[str], bool], dry_run: bool
     ) -> Iterable[str]:
@@ -107,6 +111,9 @@ class Plugins:
 
     def probe_nodes(self, inventory: Path) -> list[Finding]:
         return cast("list[Finding]", self._all("certify_probe_nodes", inventory=inventory))
+
+    def netboot(self, folder: Path, host: str) -> list[Path]:
+        return cast("list[Path]", self._all("certify_netboot", folder=folder, host=host))
 
     def gc(self, config: Config, is_alive: Callable[[str], bool], dry_run: bool) -> list[str]:
         return cast("list[str]", self._all("certify_gc", config=config, is_alive=is_alive, dry_run=dry_run))

@@ -1,4 +1,4 @@
-"""``certify lab``: virtual metal nodes to try the metal platform on."""
+"""``certify lab``: virtual metal nodes to try the metal platform on; ``certify netboot``: what nodes boot from the network."""
 
 from __future__ import annotations
 
@@ -60,6 +60,25 @@ def status(folder: Path | None, as_json: bool) -> None:
         click.echo("the lab is down; start it: certify lab up")
 
 
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--host", required=True, help="this host's address, as metal nodes reach it")
+def netboot(folder: Path, host: str) -> None:
+    """Write the programs that metal nodes without virtual media boot from the network, for your TFTP server's FOLDER.
+
+    \b
+    Example: certify netboot /srv/tftp --host 10.0.7.1
+    """
+    from certify.errors import UsageError
+    from certify.hooks import Plugins
+
+    written = Plugins().netboot(folder, host)
+    if not written:
+        raise UsageError("no installed plugin boots metal nodes", "pip install 'certify[metal]'")
+    for path in written:
+        click.echo(f"written {path}")
+
+
 def _tell(nodes: list[LabNode]) -> None:
     table([("NODE", "POWER", "UUID", "BMC"), *((n.name, n.power, n.uuid, n.bmc) for n in nodes)])
 
@@ -74,4 +93,4 @@ def _lab(folder: Path | None) -> Lab:
     return labs[0]
 
 
-COMMANDS = (lab,)
+COMMANDS = (lab, netboot)

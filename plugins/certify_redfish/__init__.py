@@ -1,4 +1,4 @@
-"""Metal test nodes by Redfish: the ``metal`` platform. sushy is imported when something is used."""
+"""Metal test nodes: the ``metal`` platform, by Redfish or (:mod:`certify_ipmi`) IPMI. sushy is imported when it is used."""
 
 from __future__ import annotations
 
@@ -44,3 +44,10 @@ def certify_probe_nodes(inventory: Path) -> Iterable[Finding]:
     from certify_redfish.doctor import probe
 
     return probe(inventory)
+
+
+@hookimpl
+def certify_netboot(folder: Path, host: str) -> Iterable[Path]:
+    from certify_redfish.netboot import write_programs
+
+    return write_programs(folder, host)

@@ -7,9 +7,11 @@ run offers anything to a machine, its GRUB gives way to the next boot device.
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
+from certify.errors import UsageError
 from certify_redfish.image import ARGUMENTS, CONFIG, INITRD, KERNEL, run_tool
 
 #: Where netboot programs ask, unlike a run's other servers, whose addresses are told.
@@ -30,7 +32,9 @@ def script(server: str, token: str) -> str:
 
 
 def write_programs(folder: Path, host: str) -> list[Path]:
-    """Write the boot programs that ask ``host``. Raises EngineUnavailable with what is missing."""
+    """Write the boot programs that ask ``host``. Raises UsageError for no address, EngineUnavailable with what is missing."""
+    if not re.fullmatch(r"[0-9A-Za-z.:-]{1,253}", host):
+        raise UsageError(f"--host {host[:80]!r} is no address", "give this host's address, as the nodes reach it")
     written = []
     with tempfile.TemporaryDirectory(prefix="certify-netboot-") as name:
         early = Path(name) / "early.cfg"

@@ -91,6 +91,17 @@ def test_doctor_says_how_it_boots(work: Workspace, ipmi_nodes: Path) -> None:
     assert "its installer comes from the network" in done.text
 
 
+def test_programs_for_the_network(work: Workspace) -> None:
+    done = work.certify("netboot", "tftp", "--host", "10.0.7.1")
+    assert done.status == 0, done.text
+    for name in ("certify.efi", "certify.0"):
+        assert (work.path / "tftp" / name).stat().st_size > 50_000
+    done = work.certify("netboot", "other", "--host", "10.0.7.1)/x\nhalt")
+    assert done.status == 2
+    assert "is no address" in done.text
+    assert not (work.path / "other").exists()
+
+
 @pytest.mark.slow
 def test_a_node_without_virtual_media_boots_from_the_network(work: Workspace, ipmi_nodes: Path) -> None:
     """Off to checked by IPMI, PXE and serial-over-LAN alone."""

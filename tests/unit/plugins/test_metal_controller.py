@@ -161,6 +161,28 @@ def serving(answer: bytes) -> Iterator[str]:
     server.close()
 
 
+def test_a_machine_that_boots_from_the_network_is_offered_its_installer(
+    controller: Controller, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its UUID, while its attempt lasts; nobody else gets anything, and no second run can take the port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    monkeypatch.setattr("certify_redfish.controller.PORT", port)
+    identity = "4c4c4544-0034-4810-8053-b4c04f4e4d32"
+    controller.offer(attempt, identity, "10.0.2.2")
+    where = f"http://127.0.0.1:{port}/boot"
+    with urllib.request.urlopen(f"{where}/{identity.upper()}", timeout=10) as answer:
+        script = answer.read().decode()
+    assert f"linux (http,10.0.2.2:{controller.ports[0]})/{attempt.token}/vmlinuz " in script
+    assert status(f"{where}/{identity[:-1]}3") == status(f"http://127.0.0.1:{port}/{attempt.token}/disk") == 404
+    other = Controller("127.0.0.1", controller.keys)
+    with pytest.raises(EngineUnavailable, match=f"cannot listen on 127.0.0.1:{port}"):
+        other.offer(attempt, identity, "10.0.2.2")
+    other.close()
+    controller.drop(attempt)
+    assert status(f"{where}/{identity}") == 404
+
+
 def test_reports_and_the_plan(controller: Controller, attempt: Attempt) -> None:
     agent = home(controller, attempt)
     agent.call({"uuid": "u"})
