@@ -36,7 +36,8 @@ _HELLO_SECONDS = 20.0
 
 @dataclass
 class Attempt:
-    """One installation as its node reports it. ``config`` replaces the medium's placeholder; ``plan`` is set when it is made.
+    """One installation as its node reports it. ``config`` replaces the medium's placeholder; ``plan`` is set when it is made,
+    ``again`` when the installer calls once more after it was done.
 
     Reports are hostile data: they are kept and shown, and only the fields that are asked for are looked at.
     """
@@ -52,6 +53,7 @@ class Attempt:
     hello: dict[str, Any] | None = None
     progress: dict[str, Any] = field(default_factory=dict)
     done: dict[str, Any] | None = None
+    again: bool = False
     guests: list[tuple[ssl.SSLSocket, dict[str, Any]]] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
 
@@ -293,7 +295,9 @@ class _Control(_Handler):
         if what != "plan":
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        plan = attempt.wait(lambda: attempt.plan, time.monotonic() + 300, lambda: None)
+        plan = None
+        if attempt.done is None:  # one attempt is one plan: a disk is not written again because its installer came back
+            plan = attempt.wait(lambda: attempt.plan, time.monotonic() + 300, lambda: None)
         self.answer(msgspec.json.encode(plan)) if plan else self.send_error(HTTPStatus.GONE)
 
     def do_POST(self) -> None:
@@ -312,6 +316,10 @@ class _Control(_Handler):
             return
         if what not in ("hello", "progress", "done"):
             self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        if what == "hello" and attempt.done is not None:
+            attempt.tell(again=True)
+            self.send_error(HTTPStatus.GONE)
             return
         self.answer(b"{}")
         attempt.tell(**{what: said})

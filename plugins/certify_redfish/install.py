@@ -68,7 +68,7 @@ def run_installer(
         bmc.ensure_boot("Cd" if media else "Pxe", "Once", step)
         bmc.ensure_on(step)
         progress("booting the installer")
-        hello = _called(bmc, attempt, settings)
+        hello = _called(bmc, attempt, settings, progress)
         attempt.tell(plan=_signed_plan(bmc, controller, attempt, work, host))
         report = _finished(bmc, attempt, settings, progress)
     finally:
@@ -103,10 +103,16 @@ def boot_from_disk(bmc: Bmc, settings: MetalPlatform) -> None:
     bmc.ensure_on(step)
 
 
-def _called(bmc: Bmc, attempt: Attempt, settings: MetalPlatform) -> dict[str, Any]:
+def _called(bmc: Bmc, attempt: Attempt, settings: MetalPlatform, progress: Progress) -> dict[str, Any]:
     """What the installer says of the machine. Raises UsageError for another machine's installer."""
     deadline = time.monotonic() + seconds(settings.boot_timeout)
-    hello = attempt.wait(lambda: attempt.hello, deadline, _still_on(bmc, attempt))
+    still_on = _still_on(bmc, attempt)
+
+    def look() -> None:
+        still_on()
+        progress("booting the installer")
+
+    hello = attempt.wait(lambda: attempt.hello, deadline, look)
     if hello is None:
         raise EngineUnavailable(
             f"{bmc.name}: the installer did not call home within {settings.boot_timeout}",

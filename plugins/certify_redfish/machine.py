@@ -43,11 +43,25 @@ class MetalMachine:
 
     # -- booting ---------------------------------------------------------------------------------------------------
 
-    def wait_ready(self) -> None:
-        """Wait for the proof of a boot that was not seen before, then until the system has booted. Raises BootFailed."""
+    def wait_ready(self, watch: Callable[[], None] = lambda: None) -> None:
+        """Wait for the proof of a boot that was not seen before, then until the system has booted. Raises BootFailed.
+
+        ``watch`` is called about twice a second until then; what it raises ends the wait.
+        """
         began = time.monotonic()
         deadline = began + seconds(self._settings.boot_timeout)
-        found = self._attempt.wait(self._new_boot, deadline, self._bmc.look_for_off(self._went_off))
+        still_on = self._bmc.look_for_off(self._went_off)
+
+        def look() -> None:
+            if self._attempt.again:
+                raise BootFailed(
+                    f"{self._bmc.name}: the installer booted again, and its disk should have",
+                    "its BMC keeps the medium or ignores the boot device; nothing was written a second time",
+                )
+            still_on()
+            watch()
+
+        found = self._attempt.wait(self._new_boot, deadline, look)
         if found is None:
             raise BootFailed(
                 f"{self._bmc.name}: nothing that was written here has proven itself within {self._settings.boot_timeout}; "

@@ -25,6 +25,7 @@ from certify_redfish.bmc import Bmc
 from certify_redfish.bmcs import bmc_of
 from certify_redfish.console import console_of
 from certify_redfish.controller import Attempt, Controller
+from certify_redfish.fitness import check_fitness
 from certify_redfish.image import Medium, medium
 from certify_redfish.install import Work, boot_from_disk, hosts, run_installer
 from certify_redfish.keys import RunKeys, make_keys
@@ -50,8 +51,9 @@ class Placer:
         return medium(self._store)
 
     def prepare(self, source: ImageSource, progress: Progress) -> None:
-        """Make what is made once per image, and the installer. Repeating it costs nothing."""
+        """Make what is made once per image, and the installer. Repeating it costs nothing. Raises ImageInvalid too."""
         with self._lock:
+            check_fitness(as_disk(source))
             raw_disk(self._store, as_disk(source), progress)
             progress("preparing the installer")
             _ = self._medium
@@ -103,7 +105,7 @@ class Placer:
         try:
             progress("booting from its disk")
             boot_from_disk(bmc, self._settings)
-            machine.wait_ready()
+            machine.wait_ready(lambda: progress("booting from its disk"))
             proven, ready = machine.proven_at, time.monotonic()
             progress("booting from its disk once more")
             machine.restart()

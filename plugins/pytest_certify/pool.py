@@ -72,6 +72,7 @@ class NodePool:
         self.kept: list[Booting] = []
         self.left: list[str] = []
         self.on_retire: Callable[[Booting], bool] = lambda _: False
+        self._over = False
         self.on_failed_boot: Callable[[Booting, bytes], None] = lambda _booting, _console: None
         self.claim_cold: Callable[[str], bool] = lambda _name: True
         self.on_cold_boot: Callable[[str, bytes], None] = lambda _name, _console: None
@@ -146,7 +147,8 @@ class NodePool:
         return [future.result() for future in self._cold.values()]
 
     def close(self) -> None:
-        """Take every node away, and what the platforms made for the run."""
+        """Take every node away, and what the platforms made for the run. Boots under way end at their next word."""
+        self._over = True
         remaining = [self._nodes.pop(key) for key in list(self._nodes)]
         try:
             list(self._executor.map(self._retire, remaining))
@@ -176,6 +178,8 @@ class NodePool:
 
     def _boot(self, booting: Booting) -> Node:
         def progress(status: str) -> None:
+            if self._over:
+                raise EngineUnavailable("the run ended while it was booting")
             booting.status = status
 
         machine = booting.target.platform.boot(booting.target.source, booting.spec, progress)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from contextlib import closing
 from email.utils import parsedate_to_datetime
@@ -29,6 +30,7 @@ from .medium import WriteFailed, wipe
 from .writer import Order, Writer
 
 _HOME_SECONDS = 120.0
+_GONE = 410
 _ENDS = 16 * 1024**2
 
 
@@ -61,6 +63,9 @@ class Home:
                 return
             except ssl.SSLCertVerificationError:  # somebody else's home
                 raise
+            except urllib.error.HTTPError as error:
+                if error.code == _GONE:
+                    raise Refused("this attempt is over: the machine should have booted from its disk") from None
             except OSError:  # no address yet
                 pass
             if time.monotonic() > deadline:

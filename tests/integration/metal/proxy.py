@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -61,7 +62,8 @@ class Proxy:
                 if verdict == "drop-after":
                     self.close_connection = True
                     return
-                self.reply(answer.status_code, answer.content, {})
+                with suppress(BrokenPipeError):  # whoever asked was killed
+                    self.reply(answer.status_code, answer.content, {})
 
             def reply(self, status: int, content: bytes, headers: dict[str, str]) -> None:
                 self.send_response(status)

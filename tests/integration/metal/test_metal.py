@@ -204,6 +204,18 @@ def test_doctor_asks_every_bmc_and_changes_nothing(work: Workspace, lab_nodes: P
     assert "boots from" in done.out
 
 
+def test_an_image_that_could_not_call_home_is_refused_before_a_node_is_touched(
+    metal: Workspace, clean_node: MetalNode
+) -> None:
+    """disk-good boots everywhere and has no cloud-init."""
+    before = disks_of(clean_node)
+    done = metal.pytest("--image", str(GOOD), "--platform", "metal", "--suite", "baseline")
+    assert done.status != 0, done.out
+    assert "it has no cloud-init and no python3, so nothing in it would call home" in done.text
+    assert disks_of(clean_node) == before
+    assert power(clean_node) == "Off"
+
+
 def test_no_inventory_is_said_before_anything_boots(work: Workspace) -> None:
     done = work.pytest("--image", str(GOOD), "--platform", "metal", "--suite", "baseline")
     assert done.status == 4

@@ -29,7 +29,7 @@ from certify_redfish import guest
 from certify_redfish.channel import GuestChannel
 from certify_redfish.controller import Attempt, Controller, _patched
 from certify_redfish.image import CONFIG_SIZE, Medium, configured
-from certify_redfish.installer.agent import Home
+from certify_redfish.installer.agent import Home, Refused
 from certify_redfish.installer.fetch import Remote
 from certify_redfish.installer.medium import WriteFailed
 from certify_redfish.keys import make_keys
@@ -191,6 +191,19 @@ def test_reports_and_the_plan(controller: Controller, attempt: Attempt) -> None:
     assert agent.ask("plan")[0] == {"plan": "p", "signature": "s"}
     agent.ask("done", {"error": "no"})
     assert attempt.wait(lambda: attempt.done, time.monotonic() + 5, lambda: None) == {"error": "no"}
+
+
+def test_an_installer_that_comes_back_is_given_nothing(controller: Controller, attempt: Attempt) -> None:
+    """The machine booted its medium once more: that is seen, and no plan is obeyed twice."""
+    agent = home(controller, attempt)
+    agent.call({"uuid": "u"})
+    attempt.tell(plan={"plan": "p", "signature": "s"})
+    agent.ask("done", {"disk": {}})
+    with pytest.raises(Refused, match="this attempt is over"):
+        agent.call({"uuid": "u"})
+    assert attempt.again
+    with pytest.raises(urllib.error.HTTPError, match="410"):
+        agent.ask("plan")
 
 
 def test_another_home_is_not_believed(controller: Controller, attempt: Attempt) -> None:

@@ -109,3 +109,17 @@ def test_no_shell(machine: MetalMachine, attempt: Attempt) -> None:
     machine.open_channel()
     with pytest.raises(ShellUnavailable, match="offers no shell"):
         machine.open_channel()
+
+
+def test_an_installer_that_boots_again_is_said_at_once(machine: MetalMachine, attempt: Attempt) -> None:
+    attempt.tell(again=True)
+    with pytest.raises(BootFailed, match="the installer booted again"):
+        machine.wait_ready()
+
+
+def test_whoever_watches_may_end_the_wait(machine: MetalMachine) -> None:
+    def enough() -> None:
+        raise GuestFailed("enough")
+
+    with pytest.raises(GuestFailed, match="enough"):
+        machine.wait_ready(enough)
