@@ -91,8 +91,13 @@ class IpmiBmc(Bmc):
     # -- power and boot device -------------------------------------------------------------------------------------
 
     def power(self) -> str:
-        status = self._raw("power", _STATUS)  # IPMI 2.0, 28.2 "Get Chassis Status"
-        return "On" if status[:1] and status[0] & 1 else "Off"
+        try:
+            status = self._raw("power", _STATUS)  # IPMI 2.0, 28.2 "Get Chassis Status"
+        except Busy as error:
+            raise EngineUnavailable(f"{self.name}: {error}", "its BMC is busy; try again") from None
+        if not status:
+            raise EngineUnavailable(f"{self.name}: its BMC does not say whether it is on", "see its event log")
+        return "On" if status[0] & 1 else "Off"
 
     def _reset(self, kind: str) -> None:
         self._raw(kind, _CONTROL, _RESETS[kind])

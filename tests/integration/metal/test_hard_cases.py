@@ -14,7 +14,7 @@ from certify.nodes.inventory import MetalNode
 from tests.images.builder import load
 from tests.images.disk import build_disk
 from tests.integration.conftest import Workspace
-from tests.integration.metal.test_metal import LONG, lab_folder, power
+from tests.integration.metal.test_metal import LONG, disks_of, lab_folder, power
 from tests.integration.vm.test_machines import suite
 
 pytestmark = pytest.mark.slow
@@ -61,14 +61,45 @@ def test_it(node):
     assert done.status == 0, done.out
 
 
-def test_an_image_that_never_boots(work: Workspace, lab_nodes: Path, clean_node: MetalNode) -> None:
-    """Written and proven on the disk, and nothing in it that a firmware could start."""
+def bootless(work: Workspace) -> str:
+    """An image with a partition table and nothing that a firmware could start."""
     with (work.path / "empty.img").open("wb") as file:
         file.truncate(64 * 1024**2)
     command = ["/usr/sbin/sfdisk", "-q", str(work.path / "empty.img")]
     subprocess.run(command, input=b"label: gpt\nstart=2048, type=linux\n", check=True)
+    return "empty.img"
+
+
+def test_an_old_system_that_boots_instead_is_not_believed(
+    work: Workspace, lab_nodes: Path, clean_node: MetalNode
+) -> None:
+    """The firmware boots another disk than the one that was written: what runs there knows nothing of this attempt."""
+    configured(work, lab_nodes)
+    name = suite(work, NOTHING)
+    done = work.pytest(
+        "--image", str(build_disk(load("disk-base"))), "--platform", "metal", "--suite", name, timeout=LONG
+    )
+    assert done.status == 0, done.out
+    inventory = lab_nodes.read_text().replace("root_disk:\n      serial: root", "root_disk:\n      serial: data")
+    configured(
+        work, work.write("other.yaml", inventory.replace("- serial: data", "- serial: root")), boot_timeout="120s"
+    )
+    before = disks_of(clean_node)
+    said = (lab_folder(clean_node) / "console.log").stat().st_size
+    done = work.pytest("--image", bootless(work), "--platform", "metal", "--suite", name, timeout=LONG)
+    assert done.status == 6, done.out
+    assert "nothing that was written here has proven itself within 120s" in done.out
+    assert disks_of(clean_node)["data"] != before["data"]
+    with (lab_folder(clean_node) / "console.log").open("rb") as console:
+        console.seek(said)
+        assert b"Linux version" in console.read()
+
+
+def test_an_image_that_never_boots(work: Workspace, lab_nodes: Path, clean_node: MetalNode) -> None:
+    """Written and proven on the disk, and nothing in it that a firmware could start."""
     configured(work, lab_nodes, boot_timeout="60s")
-    done = work.pytest("--image", "empty.img", "--platform", "metal", "--suite", suite(work, NOTHING), timeout=LONG)
+    image = bootless(work)
+    done = work.pytest("--image", image, "--platform", "metal", "--suite", suite(work, NOTHING), timeout=LONG)
     assert done.status == 6, done.out
     assert "nothing that was written here has proven itself within 60s" in done.out
     assert power(clean_node) == "Off"

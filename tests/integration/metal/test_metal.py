@@ -168,25 +168,6 @@ def test_not_exactly_one_root_disk_is_zero_writes(
     assert power(clean_node) == "Off"
 
 
-@pytest.mark.slow
-def test_an_old_system_that_boots_instead_is_not_believed(
-    metal: Workspace, base: Path, lab_nodes: Path, node: MetalNode
-) -> None:
-    """The firmware boots another disk than the one that was written: what runs there knows nothing of this attempt."""
-    inventory = lab_nodes.read_text().replace("root_disk:\n      serial: root", "root_disk:\n      serial: data")
-    inventory = inventory.replace("- serial: data", "- serial: root")
-    metal.write("other.yaml", inventory)
-    name = suite(metal, "def test_it(node):\n    pass\n")
-    done = metal.pytest("--image", str(base), "--platform", "metal", "--suite", name, timeout=LONG)
-    assert done.status == 0, done.out
-    metal.write("certify.yaml", "platforms: {metal: {nodes: other.yaml, clean: none, boot_timeout: 150s}}\n")
-    before = disks_of(node)["root"]
-    done = metal.pytest("--image", str(base), "--platform", "metal", "--suite", name, timeout=LONG)
-    assert done.status == 6, done.out
-    assert "has proven itself within 150s" in done.out
-    assert before
-
-
 def test_a_node_of_another_identity_is_left_alone(work: Workspace, lab_nodes: Path) -> None:
     inventory = yaml.safe_load(lab_nodes.read_text())
     inventory["nodes"]["metal-1"]["uuid"] = "00000000-0000-0000-0000-000000000000"
