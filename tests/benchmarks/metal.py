@@ -86,7 +86,7 @@ def lab() -> Iterator[Path]:
 
 def on_a_node(config: Config, inventory: Path, source: ImageSource, disks: list[RawDisk]) -> list[Figure]:
     """Image and packages in turn on one node, from off to running; between them the write path on its second disk."""
-    settings = MetalPlatform(nodes=str(inventory), clean="none")
+    settings = MetalPlatform(nodes=str(inventory), clean="none", boot_timeout="5m")
     platform = RedfishPlatform(settings, config.images)
     platform.prepare(source, "bench", _say)
     node = load_inventory(inventory).nodes["metal-1"]
