@@ -102,20 +102,12 @@ class IpmiBmc(Bmc):
     def _reset(self, kind: str) -> None:
         self._raw(kind, _CONTROL, _RESETS[kind])
 
-    def ensure_boot(self, target: str, enabled: str, timeout: float) -> None:
-        wanted = _DEVICES[target]
-        done = False
+    def _set_boot(self, target: str, enabled: str) -> None:
+        uefi = self.node.firmware != "bios"
+        self._known("boot", device=_DEVICES[target], persist=enabled == "Continuous", uefi=uefi)
 
-        def seen() -> bool:
-            return done and bool((self._known("boot device") or {}).get("bootdev") == wanted)
-
-        def act() -> None:
-            nonlocal done
-            uefi = self.node.firmware != "bios"
-            self._known("boot", device=wanted, persist=enabled == "Continuous", uefi=uefi)
-            done = True
-
-        self._ensure(f"set to boot from {target}", seen, act, timeout)
+    def _boots_from(self, target: str) -> bool:
+        return bool((self._known("boot device") or {}).get("bootdev") == _DEVICES[target])
 
     def boot_targets(self) -> set[str]:
         return set(_DEVICES)

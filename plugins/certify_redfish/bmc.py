@@ -64,10 +64,6 @@ class Bmc(ABC):
         """``On``, ``Off`` or what else it says. Raises EngineUnavailable."""
 
     @abstractmethod
-    def ensure_boot(self, target: str, enabled: str, timeout: float) -> None:
-        """Boot from ``Cd``, ``Hdd`` or ``Pxe``, ``Once`` or ``Continuous``. Raises EngineUnavailable."""
-
-    @abstractmethod
     def boot_targets(self) -> set[str]:
         """What it says it can boot from; empty when it does not say."""
 
@@ -86,6 +82,14 @@ class Bmc(ABC):
     @abstractmethod
     def _reset(self, kind: str) -> None:
         """``On``, ``ForceOff`` or ``GracefulShutdown``, sent once. Raises EngineUnavailable, Busy."""
+
+    @abstractmethod
+    def _set_boot(self, target: str, enabled: str) -> None:
+        """Ask once to boot from there, as :meth:`ensure_boot` has it. Raises EngineUnavailable, Busy."""
+
+    @abstractmethod
+    def _boots_from(self, target: str) -> bool:
+        """Whether that is what is set now. Raises EngineUnavailable."""
 
     def console_to(self, sink: Callable[[bytes], None]) -> AbstractContextManager[None]:
         """While it is open, give ``sink`` what the machine says on its serial line. Raises EngineUnavailable."""
@@ -127,6 +131,22 @@ class Bmc(ABC):
     def ensure_on(self, timeout: float) -> None:
         """On. Raises EngineUnavailable."""
         self._ensure("on", lambda: self.power() == "On", lambda: self._reset("On"), timeout)
+
+    # -- boot device -----------------------------------------------------------------------------------------------
+
+    def ensure_boot(self, target: str, enabled: str, timeout: float) -> None:
+        """Boot from ``Cd``, ``Hdd`` or ``Pxe``, ``Once`` or ``Continuous``. Raises EngineUnavailable.
+
+        It is set in any case: what is read back does not tell for how long it holds.
+        """
+        done = False
+
+        def act() -> None:
+            nonlocal done
+            self._set_boot(target, enabled)
+            done = True
+
+        self._ensure(f"set to boot from {target}", lambda: done and self._boots_from(target), act, timeout)
 
     # -- how a step is done ----------------------------------------------------------------------------------------
 

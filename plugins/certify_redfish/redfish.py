@@ -135,22 +135,16 @@ class RedfishBmc(Bmc):
 
     # -- boot device -----------------------------------------------------------------------------------------------
 
-    def ensure_boot(self, target: str, enabled: str, timeout: float) -> None:
-        enabled = self.quirks.boot_enabled or enabled
+    def _set_boot(self, target: str, enabled: str) -> None:
+        override = {
+            "BootSourceOverrideTarget": target,
+            "BootSourceOverrideEnabled": self.quirks.boot_enabled or enabled,
+        }
+        self._change("PATCH", self._system.path, {"Boot": override})
 
-        def seen() -> bool:
-            boot = self._read(self._system).boot
-            return str(getattr(boot.target, "value", boot.target)) == target
-
-        body = {"Boot": {"BootSourceOverrideTarget": target, "BootSourceOverrideEnabled": enabled}}
-        done = False
-
-        def act() -> None:
-            nonlocal done
-            self._change("PATCH", self._system.path, body)
-            done = True
-
-        self._ensure(f"set to boot from {target}", lambda: done and seen(), act, timeout)
+    def _boots_from(self, target: str) -> bool:
+        boot = self._read(self._system).boot
+        return str(getattr(boot.target, "value", boot.target)) == target
 
     def boot_targets(self) -> set[str]:
         return {str(getattr(target, "value", target)) for target in self._system.boot.allowed_values or []}

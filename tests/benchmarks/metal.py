@@ -10,15 +10,12 @@ import base64
 import functools
 import io
 import json
-import secrets
 import shlex
 import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -33,7 +30,6 @@ from certify.nodes.inventory import MetalNode, load_inventory
 from certify.nodes.platform import Machine, NodeSpec
 from certify.nodes.shell import run_once
 from certify_disk.raw import RawDisk, raw_disk
-from certify_lab.lab import VirtualLab
 from certify_redfish.controller import Attempt, Controller
 from certify_redfish.image import Medium
 from certify_redfish.installer.fetch import Remote
@@ -44,6 +40,7 @@ from tests.benchmarks.installed import install
 from tests.benchmarks.measure import TIMES, Figure, compared
 from tests.images.builder import load
 from tests.images.disk import build_disk
+from tests.labs import running_lab
 
 ROOT = Path(__file__).parents[2]
 _NODES = 20
@@ -52,7 +49,10 @@ _HOST = "10.0.2.2"
 
 def main() -> int:
     older, newer = (build_disk(load(name)) for name in ("disk-base", "disk-base-more"))
-    with tempfile.TemporaryDirectory(prefix="certify-bench-", dir=ROOT / ".cache") as folder, lab() as inventory:
+    with (
+        tempfile.TemporaryDirectory(prefix="certify-bench-", dir=ROOT / ".cache") as folder,
+        running_lab(Path(folder) / "nodes.yaml", progress=_say) as inventory,
+    ):
         config = Config(images=Images(store=str(Path(folder) / "store")))
         sources = [Resolver(Plugins().transports(config)).open(str(path)) for path in (older, newer)]
         disks = [raw_disk(Store(Path(config.images.store)), as_disk(source), _say) for source in sources]
@@ -69,18 +69,6 @@ def main() -> int:
 @functools.lru_cache(maxsize=1)  # the same words again are not said again
 def _say(words: str) -> None:
     print(f"bench: {words}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def lab() -> Iterator[Path]:
-    """The inventory of a lab of the benchmark's own, with one node."""
-    virtual = VirtualLab(Path(f"/var/tmp/cl-{secrets.token_hex(3)}"))
-    inventory = virtual.folder / "nodes.yaml"
-    try:
-        virtual.up(1, inventory, _say)
-        yield inventory
-    finally:
-        virtual.down(_say)
 
 
 def on_a_node(config: Config, inventory: Path, source: ImageSource, disks: list[RawDisk]) -> list[Figure]:

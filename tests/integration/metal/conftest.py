@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,21 +11,16 @@ import msgspec
 import pytest
 
 from certify.nodes.inventory import MetalNode, load_inventory
-from certify_lab.lab import VirtualLab
 from certify_redfish.redfish import RedfishBmc
 from tests.integration.metal.proxy import Proxy
+from tests.labs import running_lab
 
 
 @pytest.fixture(scope="session")
 def lab_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The inventory of a running lab."""
-    lab = VirtualLab(Path(f"/var/tmp/cl-{secrets.token_hex(3)}"))
-    inventory = tmp_path_factory.mktemp("lab") / "nodes.yaml"
-    try:
-        lab.up(1, inventory, lambda _: None)
+    with running_lab(tmp_path_factory.mktemp("lab") / "nodes.yaml") as inventory:
         yield inventory
-    finally:
-        lab.down(lambda _: None)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,23 +12,18 @@ import pytest
 from certify.errors import EngineUnavailable, UsageError
 from certify.nodes.inventory import MetalNode, Secret, load_inventory
 from certify_ipmi.bmc import IpmiBmc
-from certify_lab.lab import VirtualLab
 from tests.images.builder import load
 from tests.images.disk import build_disk
 from tests.integration.conftest import Workspace, wait_for
 from tests.integration.vm.test_machines import suite
+from tests.labs import running_lab
 
 
 @pytest.fixture(scope="module")
 def ipmi_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The inventory of a lab whose BMCs speak IPMI."""
-    lab = VirtualLab(Path(f"/var/tmp/cl-{secrets.token_hex(3)}"))
-    inventory = tmp_path_factory.mktemp("ipmi") / "nodes.yaml"
-    try:
-        lab.up(1, inventory, lambda _: None, bmc="ipmi")
+    with running_lab(tmp_path_factory.mktemp("ipmi") / "nodes.yaml", bmc="ipmi") as inventory:
         yield inventory
-    finally:
-        lab.down(lambda _: None)
 
 
 @pytest.fixture
