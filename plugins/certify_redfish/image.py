@@ -114,12 +114,12 @@ def _build(folder: Path) -> None:
         run_tool(["tar", "-x", "-C", str(tree), "-f", f"{tree}.tar", "--no-same-owner", "--exclude=./dev/*"])
         root = _select(tree, work / "root")
         shutil.copy(next((tree / "boot").glob("vmlinuz-*")), iso / KERNEL)
-        _archive(root, iso / INITRD)
+        archive(root, iso / INITRD)
         config = work / "config"
         (config / "certify").mkdir(parents=True)
         mark = os.urandom(32).hex().encode()
         (config / "certify/config.json").write_bytes(mark.ljust(CONFIG_SIZE))
-        _archive(config, iso / CONFIG, packed=False)
+        archive(config, iso / CONFIG, packed=False)
         (iso / "boot/grub/grub.cfg").write_text(_GRUB)
         run_tool(
             [
@@ -211,7 +211,7 @@ def _modules(tree: Path, root: Path, version: str) -> None:
     run_tool(["depmod", "-b", str(root), version])
 
 
-def _archive(root: Path, target: Path, *, packed: bool = True) -> None:
+def archive(root: Path, target: Path, *, packed: bool = True) -> None:
     """An initramfs archive (the kernel's Documentation/driver-api/early-userspace/buffer-format.rst), everything root's."""
     names = "\n".join(sorted(str(path.relative_to(root)) for path in root.rglob("*")))
     command = ["busybox", "cpio", "-o", "-H", "newc", "-R", "0:0"]

@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from certify.nodes.inventory import MetalNode
+from certify_redfish.image import archive
 from certify_redfish.redfish import RedfishBmc
 from tests.benchmarks.mirror import Mirror
 from tests.images.builder import CACHE, MACHINE, PACKAGES
@@ -154,9 +155,9 @@ def _medium(work: Path, mirror: str, home: str, more: str) -> None:
     for name, text in (("init", _INIT), ("dhcp", _DHCP), ("install", script)):
         (own / name).write_text(text)
         (own / name).chmod(0o755)
-    archive = _archive(own)
+    archive(own, work / "own.cpio", packed=False)
     kernel, system = _system()
-    (tree / "initrd").write_bytes(archive + system.read_bytes())
+    (tree / "initrd").write_bytes((work / "own.cpio").read_bytes() + system.read_bytes())
     (tree / "linux").write_bytes(kernel.read_bytes())
     (tree / "boot/grub/grub.cfg").write_text(_GRUB)
     command = ["grub-mkrescue", "-o", str(work / "peer.iso"), str(tree)]
@@ -180,12 +181,6 @@ def _system() -> tuple[Path, Path]:
             subprocess.run([*command, hook, "bookworm", str(root)], check=True)
             next((root / "boot").glob("vmlinuz-*")).rename(kernel)
             partial = system.with_suffix(".partial")
-            partial.write_bytes(subprocess.run(["zstd", "-q", "-6"], input=_archive(root), capture_output=True).stdout)
+            archive(root, partial)
             partial.rename(system)
     return kernel, system
-
-
-def _archive(root: Path) -> bytes:
-    names = "\n".join(sorted(str(path.relative_to(root)) for path in root.rglob("*")))
-    command = ["busybox", "cpio", "-o", "-H", "newc", "-R", "0:0"]
-    return subprocess.run(command, input=names.encode(), cwd=root, capture_output=True, check=True).stdout
