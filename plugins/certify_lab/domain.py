@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from certify_libvirt.domain import TRANSLATIONS
+
 ROOT_GIB, DATA_GIB = 8, 1
 _MEMORY_MIB = 1024
 _CPUS = 2
@@ -27,7 +29,7 @@ def node_xml(name: str, identity: str, folder: Path, netboot: Path, *, kvm: bool
 <memory unit='MiB'>{_MEMORY_MIB}</memory><vcpu>{_CPUS}</vcpu>{processor}
 <os><type arch='x86_64' machine='q35'>hvm</type>
 <loader readonly='yes' type='pflash'>{_OVMF}</loader><nvram>{folder}/nvram</nvram><boot dev='hd'/></os>
-<features><acpi/></features>
+<features><acpi/>{"" if kvm else TRANSLATIONS}</features>
 <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>destroy</on_crash>
 <devices>{disks}
 <interface type='user'><model type='virtio'/><alias name='ua-net'/></interface>

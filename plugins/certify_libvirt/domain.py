@@ -51,21 +51,27 @@ class Files:
     forwards: dict[int, int] = field(default_factory=dict)
 
 
+#: After a reset QEMU still has its translations of what an emulated guest ran before. Firmware that writes to memory which held
+#: such code is a thousand times slower there, and stands still when its timer's handler does; with a small buffer little is left.
+TRANSLATIONS = '<tcg><tb-cache unit="MiB">64</tb-cache></tcg>'
+
+
 def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, str]) -> str:
     """The whole document. ``metadata`` is kept in the domain, for those who find it later."""
     marks = "".join(
         f"<certify:{key} xmlns:certify='{NODE_NAMESPACE}'>{_text(value)}</certify:{key}>"
         for key, value in metadata.items()
     )
-    return f"""<domain type="{"kvm" if profile.acceleration == "kvm" else "qemu"}" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
+    kvm = profile.acceleration == "kvm"
+    return f"""<domain type="{"kvm" if kvm else "qemu"}" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
 <name>{name}</name>
 <metadata><certify:node xmlns:certify="{NODE_NAMESPACE}">{marks}</certify:node></metadata>
 <memory unit="b">{profile.memory}</memory>
 <vcpu>{profile.cpus}</vcpu>
 <os>{_boot(profile, files)}{_SMBIOS if "credentials" in profile.access else ""}</os>
 {_sysinfo(profile)}
-<features><acpi/><apic/>{'<smm state="on"/>' if profile.firmware == "uefi-secure" else ""}</features>
-<cpu mode="{"host-passthrough" if profile.acceleration == "kvm" else "maximum"}"/>
+<features><acpi/><apic/>{'<smm state="on"/>' if profile.firmware == "uefi-secure" else ""}{"" if kvm else TRANSLATIONS}</features>
+<cpu mode="{"host-passthrough" if kvm else "maximum"}"/>
 <clock offset="utc"/>
 <on_poweroff>destroy</on_poweroff><on_reboot>restart</on_reboot><on_crash>preserve</on_crash>
 <genid/>

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import statistics
@@ -22,33 +23,49 @@ _BLKDISCARD = 0x1277  # linux/fs.h
 _MIB = 1024 * 1024
 
 
-def main(disk: str, times: int, plan: dict[str, Any], newer: dict[str, Any]) -> None:
-    """``plan`` and ``newer`` name manifest, blocks and disk of two images."""
+def main(disk: str, times: int, plan: dict[str, Any], paced: dict[str, Any], newer: dict[str, Any]) -> None:
+    """The plans name manifest, blocks and disk of an image, of the same image over a slower link, and of a newer one."""
     order, index = _order(plan)
-    data = [number for number, chunk in enumerate(order.chunks) if chunk]
-    size = len(data) * _MIB / 1e6
-    alone, transport, ours, read_back = [], [], [], []
-    for _ in range(times):
-        _blank(disk)
-        alone.append(size / _disk_alone(disk, data))
-        transport.append(size / _transport_alone(plan["disk"], data))
-        _blank(disk)
-        writer = _write(disk, order, plan, index)
-        ours.append(size / writer.tally.write_seconds)
-        read_back.append(writer.tally.read_back_seconds / writer.tally.write_seconds)
+    size = sum(map(bool, order.chunks)) * _MIB / 1e6
+    results = {"digest": _digest_alone(), "full": _beside(disk, times, plan), "paced": _beside(disk, times, paced)}
     began = time.monotonic()
     same = _write(disk, order, plan, index).tally.fetched_bytes
     same_seconds = time.monotonic() - began
     other, other_index = _order(newer)
     began = time.monotonic()
     changed = _write(disk, other, newer, other_index).tally.fetched_bytes
-    middle = statistics.median
-    result = {
-        "disk": middle(alone), "transport": middle(transport), "ours": middle(ours), "read_back": middle(read_back),
+    results |= {
         "same": same / (size * 1e6), "same_seconds": same_seconds,
         "changed": changed / (sum(map(bool, other.chunks)) * _MIB), "changed_seconds": time.monotonic() - began,
     }  # fmt: skip
-    print(json.dumps(result))
+    print(json.dumps(results))
+
+
+def _beside(disk: str, times: int, plan: dict[str, Any]) -> dict[str, float]:
+    """Medians: MB/s of the disk alone, of the transport alone and of the writer; the read-back as a part of its writing."""
+    order, index = _order(plan)
+    data = [number for number, chunk in enumerate(order.chunks) if chunk]
+    size = len(data) * _MIB / 1e6
+    taken: dict[str, list[float]] = {"disk": [], "transport": [], "ours": [], "read_back": []}
+    for _ in range(times):
+        _blank(disk)
+        taken["disk"].append(size / _disk_alone(disk, data))
+        taken["transport"].append(size / _transport_alone(plan["disk"], data))
+        _blank(disk)
+        tally = _write(disk, order, plan, index).tally
+        taken["ours"].append(size / tally.write_seconds)
+        taken["read_back"].append(tally.read_back_seconds / tally.write_seconds)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def _digest_alone() -> float:
+    """MB/s that all processors digest together."""
+    piece = os.urandom(_MIB)
+    count = 32 * (os.cpu_count() or 1)
+    began = time.monotonic()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda _: hashlib.sha256(piece).digest(), range(count)))
+    return count * _MIB / 1e6 / (time.monotonic() - began)
 
 
 def _order(plan: dict[str, Any]) -> tuple[Order, str]:
@@ -90,4 +107,4 @@ def _blank(disk: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4]))
+    main(sys.argv[1], int(sys.argv[2]), *map(json.loads, sys.argv[3:]))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from certify.errors import EngineUnavailable
 from certify.images.store import Store
+from certify_lab.domain import node_xml
 from certify_libvirt.acceleration import boot_sector
 from certify_libvirt.access import MARKER, bootstrap, credentials, shell_ports, typed, vendor_data
 from certify_libvirt.domain import Files, Profile, domain_xml
@@ -60,6 +61,18 @@ def test_the_domain_is_well_formed(firmware: str) -> None:
     assert arguments.count("-netdev") == 2
     assert all("restrict=on" in a for a in arguments if a and a.startswith("user,"))
     assert "share=off" in next(a for a in arguments if a and "mem-path" in a)
+
+
+def test_only_emulation_has_a_buffer_of_translations() -> None:
+    """A guest that resets finds little left in it: firmware was seen standing still on what was."""
+    emulated, accelerated = (
+        ET.fromstring(domain_xml("n", Profile(kind, "uefi", 2**30, 2, 1, "user"), Files(disk="/d"), {}))
+        for kind in ("tcg", "kvm")
+    )
+    assert emulated.findtext("features/tcg/tb-cache") == "64"
+    assert accelerated.find("features/tcg") is None
+    lab = ET.fromstring(node_xml("n", "u", Path("/f"), Path("/n"), kvm=False))
+    assert lab.findtext("features/tcg/tb-cache") == "64"
 
 
 def test_a_machine_that_serves_has_no_way_in() -> None:
