@@ -37,7 +37,7 @@ def main() -> None:
             client.images.load(file)
         client.api.tag(tag, "certify-demo-recipe", f"{name}-{marker}")
         print(f"images: {tag} built in {time.monotonic() - started:.1f} s", flush=True)
-    make_disks(["disk-good", "disk-bad"])
+    make_disks(["disk-good", "disk-base"])
     for built, name in zip(kernel(), ("vmlinuz", "initrd.img"), strict=True):
         (CACHE / name).unlink(missing_ok=True)
         (CACHE / name).hardlink_to(built)

@@ -31,7 +31,8 @@ def parity(work: Workspace) -> list[dict[str, object]]:
 def test_a_container_image_runs_on_both(work: Workspace) -> None:
     work.write("certify.yaml", KERNEL)
     suites = [word for name in ("baseline", "boot", "hygiene", "parity") for word in ("--suite", name)]
-    done = work.pytest("--image", DEMO + "good", "--platform", "container,vm", *suites, timeout=LONG)
+    chosen = ("-k", "not whole_after_a_restart")  # test_machines restarts machines
+    done = work.pytest("--image", DEMO + "good", "--platform", "container,vm", *suites, *chosen, timeout=LONG)
     assert done.status == 0, done.out
     assert {t["platform"] for t in work.last_run["targets"]} == {"container", "vm"}
     assert "0 not allowed" in done.out
