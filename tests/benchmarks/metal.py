@@ -10,6 +10,7 @@ import base64
 import functools
 import io
 import json
+import os
 import shlex
 import socket
 import statistics
@@ -17,10 +18,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from certify.config import Config, Images, MetalPlatform
 from certify.hooks import Plugins
@@ -48,7 +50,8 @@ _NODES = 20
 _HOST = "10.0.2.2"
 _SO_MAX_PACING_RATE = 47  # asm-generic/socket.h; Python has no name for it
 _CONNECTIONS = 4  # of one writer
-_PACE = 50_000_000  # bytes per second: a link that is slower than what two emulated processors digest while they write
+_NODES_LINK = 400  # Mbit/s: slower than what two emulated processors digest and write
+_COMMON_LINK = 1000
 
 
 def main() -> int:
@@ -60,7 +63,11 @@ def main() -> int:
         config = Config(images=Images(store=str(Path(folder) / "store")))
         sources = [Resolver(Plugins().transports(config)).open(str(path)) for path in (older, newer)]
         disks = [raw_disk(Store(Path(config.images.store)), as_disk(source), _say) for source in sources]
-        figures = [*on_a_node(config, inventory, sources[0], disks), *twenty(Path(folder), disks[0])]
+        figures = [
+            *on_a_node(config, inventory, sources[0], disks),
+            *on_this_host(Path(folder), disks),
+            *twenty(Path(folder), disks[0]),
+        ]
     for figure in figures:
         peer = "" if figure.peer is None else f" against {figure.peer:.3f}: {figure.ratio:.3f}"
         verdict = "ok  " if figure.met else "MISS"
@@ -113,28 +120,21 @@ def _empty(node: MetalNode) -> None:
 
 def write_path(machine: Machine, disks: list[RawDisk]) -> list[Figure]:
     """The installer's writer on the node's second disk, beside its parts."""
-    controller, slow = Controller("127.0.0.1", make_keys()), Controller("127.0.0.1", make_keys())
-    slow._plain.socket.setsockopt(
-        socket.SOL_SOCKET, _SO_MAX_PACING_RATE, _PACE // _CONNECTIONS
-    )  # its connections inherit it
-    plans = [_plan(controller, disks[0]), _plan(slow, disks[0]), _plan(controller, disks[1])]
     folder = "/run/certify-bench"
-    command = f"mkdir -p {folder} && printf %s {shlex.quote(_program())} | base64 -d | tar -xz -C {folder}"
+    program = base64.b64encode(_program()).decode()
+    command = f"mkdir -p {folder} && printf %s {program} | base64 -d | tar -xz -C {folder}"
     assert run_once(machine.open_channel, command, 60).ok
-    arguments = " ".join(shlex.quote(json.dumps(plan)) for plan in plans)
-    command = f"cd {folder} && python3 on_node.py /dev/vdb {max(1, min(3, TIMES))} {arguments}"
-    done = run_once(machine.open_channel, command, 1800)
-    controller.close()
-    slow.close()
+    with _served(_HOST, disks, _NODES_LINK) as plans:
+        arguments = " ".join(map(shlex.quote, plans))
+        command = f"cd {folder} && python3 on_node.py /dev/vdb {max(1, min(3, TIMES))} {arguments}"
+        done = run_once(machine.open_channel, command, 1800)
     if not done.ok:
         raise SystemExit(done.stderr.decode("utf-8", "replace")[-2000:])
     said = json.loads(done.stdout)
-    digests = f"all processors digest {said['digest']:.0f} MB/s"
     return [
-        _throughput("write throughput", f"reported: {digests}", said["full"]),
-        _at_most("read-back adds to the write", said["full"]["read_back"], 0.25),
-        _throughput(f"write throughput at {_PACE * 8 // 10**6} Mbit/s", "≥ 0.8", said["paced"]),
-        _at_most("read-back adds to the write, then", said["paced"]["read_back"], 0.25),
+        *_beside("", said["full"]),
+        Figure("… and all its processors together digest", said["digest"], "MB/s", "reported", True),
+        *_beside(f", over {_NODES_LINK} Mbit/s", said["paced"]),
         _at_most("the same image again transfers", said["same"], 0.01),
         Figure("… and takes", said["same_seconds"], "s", "reported", True),
         _at_most("an image with one package changed transfers", said["changed"], 0.1),
@@ -143,31 +143,65 @@ def write_path(machine: Machine, disks: list[RawDisk]) -> list[Figure]:
     ]
 
 
-def _throughput(name: str, target: str, said: dict[str, float]) -> Figure:
-    where = "disk" if said["disk"] < said["transport"] else "transport"
-    part = said["ours"] / said[where]
-    met = part >= 0.8 or target != "≥ 0.8"
-    return Figure(f"{name}, of the {where} alone", said["ours"], "MB/s", target, met, said[where], part)
+def on_this_host(work: Path, disks: list[RawDisk]) -> list[Figure]:
+    """The same on the host's own processor, which is nearer to a server's, and a loop device over a common link."""
+    file = work / "loop"
+    file.touch()
+    os.truncate(file, 8 * 1024**3)
+    with tarfile.open(fileobj=io.BytesIO(_program())) as tar:
+        tar.extractall(work / "program", filter="data")
+    command = ["losetup", "--direct-io=on", "--find", "--show", str(file)]
+    device = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        with _served("127.0.0.1", disks, _COMMON_LINK) as plans:
+            command = [sys.executable, "on_node.py", device, str(max(1, min(3, TIMES))), *plans]
+            done = subprocess.run(command, cwd=work / "program", check=True, capture_output=True, text=True)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+    return _beside(f" on this host, over {_COMMON_LINK} Mbit/s", json.loads(done.stdout)["paced"])
+
+
+@contextmanager
+def _served(host: str, disks: list[RawDisk], link: int) -> Iterator[list[str]]:
+    """What :mod:`on_node` is told: the older disk, the same over a link of so many Mbit/s, and the newer disk."""
+    controller, slow = Controller("127.0.0.1", make_keys()), Controller("127.0.0.1", make_keys())
+    pace = link * 125_000 // _CONNECTIONS
+    slow._plain.socket.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, pace)  # connections inherit it
+    try:
+        served = ((controller, disks[0]), (slow, disks[0]), (controller, disks[1]))
+        yield [json.dumps(_plan(host, by, disk)) for by, disk in served]
+    finally:
+        controller.close()
+        slow.close()
+
+
+def _beside(where: str, said: dict[str, float]) -> list[Figure]:
+    slower = "disk" if said["disk"] < said["transport"] else "transport"
+    part, name = said["ours"] / said[slower], f"write throughput{where}, of the {slower} alone"
+    return [
+        Figure(name, said["ours"], "MB/s", "≥ 0.8", part >= 0.8, said[slower], part),
+        _at_most(f"read-back adds to the write{where}", said["read_back"], 0.25),
+    ]
 
 
 def _at_most(name: str, ours: float, most: float, unit: str = "×") -> Figure:
     return Figure(name, ours, unit, f"≤ {most:g}", ours <= most)
 
 
-def _plan(controller: Controller, disk: RawDisk) -> dict[str, Any]:
+def _plan(host: str, controller: Controller, disk: RawDisk) -> dict[str, str]:
     attempt = Attempt(Medium(disk.path, {}), disk=disk)
     controller.add(attempt)
-    base = f"http://{_HOST}:{controller.ports[0]}/{attempt.token}"
+    base = f"http://{host}:{controller.ports[0]}/{attempt.token}"
     return {name: f"{base}/{name}" for name in ("manifest", "blocks", "disk")}
 
 
-def _program() -> str:
-    """The installer's files and ours as a tar archive, in base64."""
+def _program() -> bytes:
+    """The installer's files and ours as a tar archive."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         tar.add(str(resources.files("certify_redfish") / "installer"), "installer")
         tar.add(str(Path(__file__).with_name("on_node.py")), "on_node.py")
-    return base64.b64encode(packed.getvalue()).decode()
+    return packed.getvalue()
 
 
 def twenty(work: Path, disk: RawDisk) -> list[Figure]:
