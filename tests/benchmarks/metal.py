@@ -155,9 +155,11 @@ def on_this_host(work: Path, disks: list[RawDisk]) -> list[Figure]:
     try:
         with _served("127.0.0.1", disks, _COMMON_LINK) as plans:
             command = [sys.executable, "on_node.py", device, str(max(1, min(3, TIMES))), *plans]
-            done = subprocess.run(command, cwd=work / "program", check=True, capture_output=True, text=True)
+            done = subprocess.run(command, cwd=work / "program", capture_output=True, text=True)
     finally:
         subprocess.run(["losetup", "--detach", device], check=True)
+    if done.returncode != 0:
+        raise SystemExit(done.stderr[-2000:])
     return _beside(f" on this host, over {_COMMON_LINK} Mbit/s", json.loads(done.stdout)["paced"])
 
 
