@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from .disks import NoSuchDisk, list_disks, select
+from .disks import NoSuchDisk, idle_controllers, list_disks, select
 from .fetch import Remote
 from .gpt import BadTable
 from .medium import WriteFailed, wipe
@@ -221,6 +221,7 @@ def machine_facts() -> dict[str, Any]:
         "firmware": "uefi" if Path("/sys/firmware/efi").exists() else "bios",
         "tpm": Path("/sys/class/tpm/tpm0").exists(),
         "nics": nics,
+        "idle": idle_controllers(),
         "clock": time.time(),
         "up": float(Path("/proc/uptime").read_text().split()[0]),
     }

@@ -1,4 +1,4 @@
-"""The node's disks as sysfs shows them, and choosing exactly one."""
+"""The node's disks as sysfs shows them, what carries none, and choosing exactly one."""
 
 from __future__ import annotations
 
@@ -31,6 +31,17 @@ def _disk(path: Path) -> dict[str, Any]:
         "rotational": _text(path / "queue/rotational") == "1",
         "read_only": _text(path / "ro") == "1",
     }
+
+
+def idle_controllers(sys: Path = Path("/sys")) -> list[str]:
+    """PCI addresses of storage and network controllers (classes 01 and 02) with a driver, and no disk or card below them."""
+    found = []
+    for device in sorted(sys.glob("bus/pci/devices/*")):
+        if _text(device / "class").startswith(("0x01", "0x02")) and (device / "driver").exists():
+            below = [*(sys / "block").iterdir(), *(sys / "class/net").iterdir()]
+            if not any(device.name in path.resolve().parts for path in below if not path.name.startswith(_NOT_DISKS)):
+                found.append(device.name)
+    return found
 
 
 def _text(path: Path) -> str:

@@ -18,5 +18,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def inventory(node: Node) -> dict[str, Any]:
-    """What the installer saw of the machine before the image was there: disks, nics, memory, firmware, tpm."""
+    """What the installer saw of the machine before the image was there: disks, nics, idle controllers, memory, firmware, tpm."""
     return cast("dict[str, Any]", node.how.details["installer"]["installer"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from certify.images.chunks import make_manifest
 from certify_redfish.installer import agent, writer
-from certify_redfish.installer.disks import NoSuchDisk, list_disks, select
+from certify_redfish.installer.disks import NoSuchDisk, idle_controllers, list_disks, select
 from certify_redfish.installer.gpt import BadTable, move
 from certify_redfish.installer.medium import Medium, WriteFailed, wipe
 from certify_redfish.installer.writer import Order, Writer
@@ -312,6 +312,36 @@ def test_disks_are_read_from_sysfs(tmp_path: Path) -> None:
     assert set(found) == {"vda", "sda"}
     assert (found["vda"]["serial"], found["vda"]["size"], found["vda"]["rotational"]) == ("root", 16 * 512, True)
     assert (found["sda"]["serial"], found["sda"]["model"]) == ("WX12", "Disk")
+
+
+def test_a_controller_with_nothing_below_it_is_idle(tmp_path: Path) -> None:
+    """It has a driver, it stores or carries data by its class, and no disk or card hangs on it; a CD is none."""
+    kinds = {
+        "00:01.0": "0x060400",
+        "00:02.0": "0x010601",
+        "00:03.0": "0x010802",
+        "00:04.0": "0x020000",
+        "00:05.0": "0x010700",
+    }
+    listed = tmp_path / "bus/pci/devices"
+    listed.mkdir(parents=True)
+    for name, kind in kinds.items():
+        device = tmp_path / "devices/pci0000:00" / f"0000:{name}"
+        device.mkdir(parents=True)
+        (device / "class").write_text(kind)
+        if name != "00:05.0":
+            (device / "driver").touch()
+        (listed / device.name).symlink_to(device)
+    for link, target in {
+        "block/sr0": "00:02.0/ata1",
+        "block/nvme0n1": "00:03.0/nvme0",
+        "class/net/eth0": "00:04.0/net",
+    }.items():
+        below = tmp_path / "devices/pci0000:00" / f"0000:{target}"
+        below.mkdir()
+        (tmp_path / link).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / link).symlink_to(below)
+    assert idle_controllers(tmp_path) == ["0000:00:02.0"]
 
 
 class TestPlan:
