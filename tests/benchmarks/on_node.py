@@ -27,7 +27,8 @@ def main(disk: str, times: int, plan: dict[str, Any], paced: dict[str, Any], new
     """The plans name manifest, blocks and disk of an image, of the same image over a slower link, and of a newer one."""
     order, index = _order(plan)
     size = sum(map(bool, order.chunks)) * _MIB / 1e6
-    results = {"digest": _digest_alone(), "full": _beside(disk, times, plan), "paced": _beside(disk, times, paced)}
+    results = {"digest": _digest_alone(), "full": _beside(disk, times, plan, order, index)}
+    results["paced"] = _beside(disk, times, paced, order, index)
     began = time.monotonic()
     same = _write(disk, order, plan, index).tally.fetched_bytes
     same_seconds = time.monotonic() - began
@@ -41,9 +42,8 @@ def main(disk: str, times: int, plan: dict[str, Any], paced: dict[str, Any], new
     print(json.dumps(results))
 
 
-def _beside(disk: str, times: int, plan: dict[str, Any]) -> dict[str, float]:
+def _beside(disk: str, times: int, plan: dict[str, Any], order: Order, index: str) -> dict[str, float]:
     """Medians: MB/s of the disk alone, of the transport alone and of the writer; the read-back as a part of its writing."""
-    order, index = _order(plan)
     data = [number for number, chunk in enumerate(order.chunks) if chunk]
     size = len(data) * _MIB / 1e6
     taken: dict[str, list[float]] = {"disk": [], "transport": [], "ours": [], "read_back": []}

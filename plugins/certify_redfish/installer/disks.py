@@ -16,9 +16,11 @@ class NoSuchDisk(Exception):
 
 def list_disks(sys: Path = Path("/sys")) -> list[dict[str, Any]]:
     """Name, size in bytes, serial, WWN, model and whether it rotates, of every whole disk."""
-    return [
-        _disk(path) for path in sorted((sys / "block").iterdir()) if not path.name.startswith(_NOT_DISKS)
-    ]  # fmt: skip
+    return [_disk(path) for path in _whole_disks(sys)]
+
+
+def _whole_disks(sys: Path) -> list[Path]:
+    return [path for path in sorted((sys / "block").iterdir()) if not path.name.startswith(_NOT_DISKS)]
 
 
 def _disk(path: Path) -> dict[str, Any]:
@@ -35,13 +37,14 @@ def _disk(path: Path) -> dict[str, Any]:
 
 def idle_controllers(sys: Path = Path("/sys")) -> list[str]:
     """PCI addresses of storage and network controllers (classes 01 and 02) with a driver, and no disk or card below them."""
-    found = []
-    for device in sorted(sys.glob("bus/pci/devices/*")):
-        if _text(device / "class").startswith(("0x01", "0x02")) and (device / "driver").exists():
-            below = [*(sys / "block").iterdir(), *(sys / "class/net").iterdir()]
-            if not any(device.name in path.resolve().parts for path in below if not path.name.startswith(_NOT_DISKS)):
-                found.append(device.name)
-    return found
+    used = {part for path in [*_whole_disks(sys), *sys.glob("class/net/*")] for part in path.resolve().parts}
+    return [
+        device.name
+        for device in sorted(sys.glob("bus/pci/devices/*"))
+        if _text(device / "class").startswith(("0x01", "0x02"))
+        and (device / "driver").exists()
+        and device.name not in used
+    ]
 
 
 def _text(path: Path) -> str:
