@@ -17,9 +17,9 @@ from msgspec import Meta, Struct
 
 from certify.errors import ConfigError
 
-_DURATION = r"^[0-9]+(ms|s|m|h|d|w)$"
-_SIZE = r"^[0-9]+(KiB|MiB|GiB|B)$"
-_NAME = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
+_DURATION = r"^[0-9]+(ms|s|m|h|d|w)$(?!\n)"
+_SIZE = r"^[0-9]+(KiB|MiB|GiB|B)$(?!\n)"
+_NAME = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$(?!\n)"
 Duration = Annotated[str, Meta(pattern=_DURATION, description="a number and ms, s, m, h, d or w", examples=["30d"])]
 Size = Annotated[str, Meta(pattern=_SIZE, description="a number and B, KiB, MiB or GiB", examples=["512MiB"])]
 Name = Annotated[str, Meta(pattern=_NAME, description="lower case letters, digits, '.', '_', '-'")]
@@ -36,10 +36,10 @@ class ContainerPlatform(Model, frozen=True):
     """How candidates are booted in containers."""
 
     driver: str = "docker"
-    mode: Annotated[str, Meta(pattern="^(auto|init|service|idle)$")] = "auto"
+    mode: Annotated[str, Meta(pattern="^(auto|init|service|idle)$(?!\\n)")] = "auto"
     memory: Size = "1GiB"
     pids: Annotated[int, Meta(ge=16)] = 2048
-    network: Annotated[str, Meta(pattern="^(none|internal|bridge)$")] = "internal"
+    network: Annotated[str, Meta(pattern="^(none|internal|bridge)$(?!\\n)")] = "internal"
     boot_timeout: Duration = "90s"
     command_timeout: Duration = "60s"
     output_limit: Size = "16MiB"
@@ -62,19 +62,19 @@ class VmPlatform(Model, frozen=True):
     uri: str = "embed"
     memory: Size = "1GiB"
     cpus: Annotated[int, Meta(ge=1, le=64)] = 2
-    firmware: Annotated[list[Annotated[str, Meta(pattern="^(auto|bios|uefi|uefi-secure)$")]], Meta(min_length=1)] = (
-        msgspec.field(default_factory=lambda: ["auto"])
-    )
-    acceleration: Annotated[str, Meta(pattern="^(auto|kvm|tcg)$")] = "auto"
+    firmware: Annotated[
+        list[Annotated[str, Meta(pattern="^(auto|bios|uefi|uefi-secure)$(?!\\n)")]], Meta(min_length=1)
+    ] = msgspec.field(default_factory=lambda: ["auto"])
+    acceleration: Annotated[str, Meta(pattern="^(auto|kvm|tcg)$(?!\\n)")] = "auto"
     disk: Size | None = None
     data_disk: Size | None = None
     nics: Annotated[int, Meta(ge=0, le=8)] = 1
-    network: Annotated[str, Meta(pattern="^(internal|user)$")] = "internal"
+    network: Annotated[str, Meta(pattern="^(internal|user)$(?!\\n)")] = "internal"
     kernel: str | None = None
     initrd: str | None = None
     cmdline: str = "root=/dev/vda rw console=tty0 console=ttyS0,115200"
     user_data: str | None = None
-    access: list[Annotated[str, Meta(pattern="^(credentials|cloud-init|agent|login)$")]] = msgspec.field(
+    access: list[Annotated[str, Meta(pattern="^(credentials|cloud-init|agent|login)$(?!\\n)")]] = msgspec.field(
         default_factory=lambda: ["credentials", "cloud-init", "agent", "login"]
     )
     login: Login | None = None
@@ -95,7 +95,7 @@ class MetalPlatform(Model, frozen=True):
     driver: str = "redfish"
     nodes: str = "nodes.yaml"
     listen: str | None = None
-    clean: Annotated[str, Meta(pattern="^(none|metadata|full)$")] = "metadata"
+    clean: Annotated[str, Meta(pattern="^(none|metadata|full)$(?!\\n)")] = "metadata"
     user_data: str | None = None
     lease_timeout: Duration = "1h"
     bmc_timeout: Duration = "2m"
@@ -125,12 +125,13 @@ class Images(Model, frozen=True):
 
 class Trust(Model, frozen=True):
     """Where the channel repository, the keys and the certificates are; ``root`` is the root metadata a deployer starts
-    from, ``client`` what it remembers."""
+    from, ``client`` what it remembers, ``writer`` what one who promotes remembers."""
 
     repository: str = ".certify/trust"
     keys: str = ".certify/keys"
     certificates: str = ".certify/certificates"
     client: str = ".certify/client"
+    writer: str = ".certify/writer"
     root: str | None = None
 
 
@@ -143,7 +144,7 @@ class Requires(Model, frozen=True):
 
 
 class Channel(Model, frozen=True):
-    """One channel and its gate."""
+    """One channel and its gate. ``max_failed_runs``: how many unexplained failures of one digest are put up with."""
 
     requires: Requires = Requires()
     after: Name | None = None
@@ -151,6 +152,7 @@ class Channel(Model, frozen=True):
     valid_for: Duration = "30d"
     max_age: Duration = "7d"
     allow_warned: bool = False
+    max_failed_runs: Annotated[int, Meta(ge=0)] = 0
 
 
 def default_channels() -> dict[str, Channel]:
@@ -159,7 +161,7 @@ def default_channels() -> dict[str, Channel]:
 
 
 class Config(Model, frozen=True):
-    """``certify.yaml``."""
+    """``certify.yaml``. ``allow`` names code and ini files from outside the suites that may take part in a run."""
 
     version: Annotated[int, Meta(ge=1, le=1)] = 1
     product: Name = "default"
@@ -168,6 +170,7 @@ class Config(Model, frozen=True):
     images: Images = Images()
     memory_budget: Size | None = None
     settings: dict[str, dict[str, Any]] = {}
+    allow: list[str] = []
     state: str = "sqlite:///.certify/certify.db"
     evidence: str = ".certify/runs"
     trust: Trust = Trust()

@@ -5,7 +5,7 @@ Built-in plugins register the same way. A plugin is a module; it implements any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from certify.config import Config
     from certify.deploy.driver import DeployDriver
+    from certify.evidence.plan import SuitePlan
     from certify.images.candidate import Transport
     from certify.images.convert import Converter
     from certify.nodes.lab import Lab
@@ -57,6 +58,12 @@ class Hooks:
     @hookspec
     def certify_deploy_drivers(self) -> Iterable[DeployDriver]:  # type: ignore[empty-body]
         """Drivers that replace the instances of a fleet."""
+
+    @hookspec
+    def certify_plan_suites(  # type: ignore[empty-body]
+        self, config: Config, names: Sequence[str], base: Path
+    ) -> Iterable[tuple[SuitePlan, dict[str, Any]]]:
+        """The plans of suites by name or path (relative to ``base``), worked out now, and the settings in force."""
 
     @hookspec
     def certify_doctor(self, config: Config) -> Iterable[Finding]:  # type: ignore[empty-body]
@@ -105,6 +112,10 @@ class Plugins:
 
     def deploy_drivers(self) -> list[DeployDriver]:
         return cast("list[DeployDriver]", self._all("certify_deploy_drivers"))
+
+    def plan_suites(self, config: Config, names: Sequence[str], base: Path) -> list[tuple[SuitePlan, dict[str, Any]]]:
+        found = self._all("certify_plan_suites", config=config, names=names, base=base)
+        return cast("list[tuple[SuitePlan, dict[str, Any]]]", found)
 
     def doctor(self, config: Config) -> list[Finding]:
         return cast("list[Finding]", self._all("certify_doctor", config=config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from certify.config import Config
+    from certify.gate.lock import Lock
     from certify.images.candidate import ImageSource
 
 as_json = click.option("--json", "as_json", is_flag=True, help="print one JSON document")
@@ -30,6 +32,23 @@ class Settings:
 
         return load_config(self.config_path)
 
+    def lock(self) -> Lock | None:
+        """certify.lock beside it; None when there is none. Raises ConfigError."""
+        from certify.gate.lock import lock_path, read_lock
+
+        return read_lock(lock_path(self.config_path))
+
+
+def confirm_root(fingerprint: str) -> bool:
+    """Ask whoever sits at the terminal whether this root is the right one; nobody there says no."""
+    if not sys.stdin.isatty():
+        return False
+    click.echo(
+        f"This channel repository was never used on this machine. Its root has the fingerprint\n  {fingerprint}",
+        err=True,
+    )
+    return click.confirm("Is that what the repository's maker says?", default=False, err=True)
+
 
 pass_settings = click.make_pass_decorator(Settings)
 
@@ -42,6 +61,11 @@ def open_image(reference: str) -> ImageSource:
     settings = click.get_current_context().find_object(Settings)
     config = (settings or Settings(None, False)).load()
     return Resolver(Plugins().transports(config)).open(reference)
+
+
+def printable(text: str) -> str:
+    """Images, registries and files are hostile: no control character but a newline reaches the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def print_json(document: Any) -> None:
@@ -58,4 +82,4 @@ def table(rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as they need to be."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        click.echo(printable("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from certify.cli.context import Settings, as_json, open_image, pass_settings, print_json
+from certify.cli.context import Settings, as_json, open_image, pass_settings, print_json, printable
 
 if TYPE_CHECKING:
     from certify.images.candidate import Candidate
@@ -61,7 +61,7 @@ def bless(settings: Settings, run: Path) -> None:
 
     config = settings.load()
     directory = run if run.exists() else Path(config.evidence) / run
-    for path in sign_run(Bundle(directory.resolve()), config, only_passing=True):
+    for path in sign_run(Bundle(directory.resolve()), config):
         click.echo(f"signed {path}")
 
 
@@ -91,12 +91,24 @@ def _mb(count: int) -> str:
 def _print_rows(rows: list[tuple[str, str]]) -> None:
     for name, value in rows:
         if value:
-            click.echo(f"{name:<10} {_printable(value)}")
+            click.echo(f"{name:<10} {printable(value)}")
 
 
-def _printable(text: str) -> str:
-    """Images are hostile: no control characters reach the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+@click.command()
+@click.argument("certificate", metavar="CERTIFICATE")
+@click.option("--reason", required=True, help="what failed, and why it was not the image")
+@pass_settings
+def explain(settings: Settings, certificate: str, reason: str) -> None:
+    """Sign why a failed certificate does not speak against its digest, so that the gate counts it no more.
+
+    CERTIFICATE is its digest (certify gate --json names it). Signed with the approver's key.
+
+    \b
+    Example: certify explain sha256:5f2a… --reason "the registry was down while the suite ran"
+    """
+    from certify.trust.explain import explain as sign_explanation
+
+    click.echo(f"signed {sign_explanation(certificate, reason, settings.load())}")
 
 
-COMMANDS = (inspect, bless)
+COMMANDS = (inspect, bless, explain)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from certify.cli.context import Settings, as_json, pass_settings, print_json, table
+from certify.cli.context import Settings, as_json, confirm_root, pass_settings, print_json, table
 from certify.errors import RolloutError, UsageError
 
 if TYPE_CHECKING:
@@ -97,12 +97,12 @@ def _plan(config: Config, fleet: Fleet, channel: str, driver: FleetDriver) -> Pl
     from certify.images.candidate import this_architecture
     from certify.trust.verify import Verifier
 
-    policy_of(config, channel)
+    policy_of(config, channel, None)
     if fleet.product not in (None, config.product):
         raise UsageError(
             f"fleet {fleet.fleet} runs {fleet.product}, certify.yaml is about {config.product}", "use its own"
         )
-    verified = Verifier(config).channel(channel, this_architecture())
+    verified = Verifier(config, confirm=confirm_root).channel(channel, this_architecture())
     running = {instance.name: driver.running(instance.name) for instance in fleet.instances}
     return make_plan(fleet, channel, verified.pointer, running)
 

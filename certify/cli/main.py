@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 import certify
-from certify.cli import convert, evidence, fleet, lab, project, trust
-from certify.cli.context import Settings
+from certify.cli import convert, evidence, fleet, lab, lock, project, trust
+from certify.cli.context import Settings, printable
 from certify.errors import CertifyError
 
 _EPILOG = """\b
@@ -39,6 +39,7 @@ def cli(context: click.Context, config: Path | None, debug: bool) -> None:
 
 for command in (
     *project.COMMANDS,
+    *lock.COMMANDS,
     *evidence.COMMANDS,
     *convert.COMMANDS,
     *trust.COMMANDS,
@@ -68,7 +69,7 @@ def main() -> None:
 def _fail(told: str, status: int, debug: bool) -> None:
     if debug:
         traceback.print_exc()
-    click.echo(f"certify: {told}", err=True)
+    click.echo(f"certify: {printable(told)}", err=True)
     sys.exit(status)
 
 

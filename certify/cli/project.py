@@ -58,6 +58,8 @@ def init(settings: Settings, product: str | None) -> None:
     """
     import re
 
+    from certify.cli.lock import lock_of
+    from certify.gate.lock import lock_path, write_lock
     from certify.trust.channels import ChannelRepository
     from certify.trust.keys import KeyStore
 
@@ -82,8 +84,18 @@ def init(settings: Settings, product: str | None) -> None:
         click.secho("         offline and put the others into a KMS or token: docs/gate-a-release.md", bold=True)
     else:
         click.echo(f"kept     {keys.path}")
-    created = ChannelRepository(Path(config.trust.repository), keys).create()
+    created = ChannelRepository(config.trust).create()
     click.echo(f"{'written ' if created else 'kept    '} {config.trust.repository}: the channel repository")
+    ignore = Path(config.trust.keys).parent / ".gitignore"
+    if not ignore.exists() and ignore.parent.resolve() != Path.cwd():
+        ignore.write_text("# keys, evidence and state of this machine: not for version control\n*\n")
+        click.echo(f"written  {ignore}")
+    lock = lock_path(path)
+    if lock.exists():
+        click.echo(f"kept     {lock}")
+    else:
+        write_lock(lock, lock_of(config, path.parent))
+        click.echo(f"written  {lock}: what the suites are; keep it in version control")
     click.echo("next     certify doctor")
 
 

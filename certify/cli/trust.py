@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 
 import click
 
-from certify.cli.context import Settings, as_json, mark, open_image, pass_settings, print_json, table
+from certify.cli.context import (
+    Settings,
+    as_json,
+    confirm_root,
+    mark,
+    open_image,
+    pass_settings,
+    print_json,
+    printable,
+    table,
+)
 from certify.errors import TrustError, UsageError
 
 
@@ -28,18 +37,18 @@ def gate(settings: Settings, reference: str, channel: str, dry_run: bool, at: st
     del dry_run
     from certify.trust.promote import judge
 
-    judged = judge(open_image(reference).candidate, channel, settings.load(), _moment(at))
+    judged = judge(open_image(reference).candidate, channel, settings.load(), settings.lock(), _moment(at))
     decision = judged.decision
     if as_json:
         print_json({**decision.to_json(), "unusable": list(judged.unusable)})
     else:
         click.echo(f"{decision.channel} {'allows' if decision.allow else 'refuses'} {decision.digest}")
         for rule in decision.rules:
-            click.echo(f"{mark(rule.status == 'pass')} {rule.id}: {rule.message}")
+            click.echo(f"{mark(rule.status == 'pass')} {printable(f'{rule.id}: {rule.message}')}")
             if rule.status != "pass":
-                click.echo(f"     → {rule.solution}")
+                click.echo(printable(f"     → {rule.solution}"))
         for line in judged.unusable:
-            click.echo(f"     not counted: {line}")
+            click.echo(printable(f"     not counted: {line}"))
     sys.exit(0 if decision.allow else 1)
 
 
@@ -63,7 +72,7 @@ def promote(settings: Settings, reference: str, channel: str, as_json: bool) -> 
             click.echo(what, err=True)
             told.append(what)
 
-    pointer = put(open_image(reference).candidate, channel, settings.load(), waiting=waiting)
+    pointer = put(open_image(reference).candidate, channel, settings.load(), settings.lock(), waiting=waiting)
     if as_json:
         print_json(pointer.to_json())
     else:
@@ -90,7 +99,7 @@ def verify(settings: Settings, reference: str, channel: str | None, as_json: boo
     answers: dict[str, str] = {}
     for name in [channel] if channel else config.channels:
         try:
-            verified = Verifier(config).candidate(candidate, name)
+            verified = Verifier(config, confirm=confirm_root).candidate(candidate, name)
             answers[name] = ""
             pointer, count = verified.pointer, len(verified.certificates)
             told = f"serial {pointer.serial}, {count} certificates, until {pointer.valid_until}"
@@ -115,14 +124,13 @@ def channels(settings: Settings, refresh: bool, as_json: bool) -> None:
     Example: certify channels
     """
     from certify.trust.channels import ChannelRepository
-    from certify.trust.keys import KeyStore
 
-    config = settings.load()
-    repository = ChannelRepository(Path(config.trust.repository), KeyStore(Path(config.trust.keys)))
+    repository = ChannelRepository(settings.load().trust, confirm_root)
     if refresh:
         with repository.locked():
             repository.refresh()
-    pointers, expires = repository.pointers(), repository.expires()
+    published = repository.read()
+    pointers, expires = sorted(published.pointers(), key=lambda p: p.path), published.timestamp.expires
     if as_json:
         print_json(
             {"channels": [p.to_json() for p in pointers], "metadataExpires": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}

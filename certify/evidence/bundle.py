@@ -1,7 +1,8 @@
 """The evidence directory of one run: written as the run goes, so that a killed run leaves what it had and says so.
 
 ``run.json`` is there from the first moment with ``status: running`` and the owner's name; each outcome is appended to
-``outcomes.jsonl`` when it is known; the end writes the whole ``run.json``, ``junit.xml`` and ``manifest.json``.
+``outcomes.jsonl`` when it is known, chained to the one before by its digest; the end writes the whole ``run.json``,
+``junit.xml`` and ``manifest.json``.
 """
 
 from __future__ import annotations
@@ -17,10 +18,20 @@ import msgspec
 
 from certify.errors import EvidenceError
 from certify.evidence.run import Check, Run, complete
-from certify.files import write_whole
+from certify.files import read_regular, write_whole
 
 MANIFEST_SCHEMA = "certify.manifest/v1"
-_NOT_IN_MANIFEST = ("manifest.json", "certificate")
+_NOT_IN_MANIFEST = ("manifest.json", "certificate", "seal.dsse.json")
+_MAX_DOCUMENT = 256 * 1024 * 1024
+#: What the first outcome of a run is chained to.
+CHAIN_START = "0" * 64
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """One line of outcomes.jsonl."""
+
+    previous: str
+    check: Check
 
 
 class Bundle:
@@ -29,6 +40,7 @@ class Bundle:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._journal_file: FileIO | None = None
+        self.head = CHAIN_START
 
     @classmethod
     def create(cls, path: Path, run: Run) -> Bundle:
@@ -47,8 +59,10 @@ class Bundle:
         """Keep one outcome at once: it is in the file when this returns, whatever happens to the process."""
         with _explained(self.path):
             if self._journal_file is None:
-                self._journal_file = (self.path / "outcomes.jsonl").open("ab", buffering=0)
-            self._journal_file.write(msgspec.json.encode(check) + b"\n")
+                self._journal_file = (self.path / "outcomes.jsonl").open("xb", buffering=0)
+            line = msgspec.json.encode({"previous": self.head, "check": check})
+            self._journal_file.write(line + b"\n")
+            self.head = hashlib.sha256(line).hexdigest()
 
     def close(self) -> None:
         """No more outcomes will come."""
@@ -75,7 +89,7 @@ class Bundle:
         document = self._read("manifest.json")
         try:
             listed = msgspec.json.decode(document, type=dict[str, Any])["files"]
-        except (msgspec.DecodeError, KeyError):
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
             raise EvidenceError(f"{self.path}/manifest.json is malformed", "run the suites again") from None
         present = set(self._files())
         for name in sorted(present | set(listed)):
@@ -93,22 +107,27 @@ class Bundle:
         """run.json; of a run that did not finish, with the outcomes it had. Raises EvidenceError."""
         try:
             run = msgspec.json.decode(self._read("run.json"), type=Run)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise EvidenceError(f"{self.path}/run.json: {error}", "it was damaged; run the suites again") from None
         if run.status == "finished":
             return run
-        return msgspec.structs.replace(run, checks=complete(run.planned, self._journal()))
+        return msgspec.structs.replace(run, checks=tuple(complete(run.planned, self.outcomes()[0])))
 
-    def _journal(self) -> list[Check]:
+    def outcomes(self) -> tuple[list[Check], str]:
+        """What was appended, as far as each line follows the one before, and the digest of the last good line."""
         path = self.path / "outcomes.jsonl"
-        lines = path.read_bytes().splitlines() if path.exists() else []
-        found = []
+        lines = self._read("outcomes.jsonl").splitlines() if path.exists() else []
+        found, head = [], CHAIN_START
         for line in lines:
             try:
-                found.append(msgspec.json.decode(line, type=Check))
-            except msgspec.DecodeError:
+                entry = msgspec.json.decode(line, type=_Entry)
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 break  # the line that was being written when the run was killed
-        return found
+            if entry.previous != head:
+                break
+            found.append(entry.check)
+            head = hashlib.sha256(line).hexdigest()
+        return found, head
 
     def _files(self) -> list[str]:
         names = (path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
@@ -116,7 +135,7 @@ class Bundle:
 
     def _read(self, name: str) -> bytes:
         try:
-            return (self.path / name).read_bytes()
+            return read_regular(self.path / name, _MAX_DOCUMENT)
         except OSError as error:
             raise EvidenceError(f"{self.path / name}: {error.strerror}", "name a run's evidence directory") from None
 

@@ -6,7 +6,7 @@ import re
 
 import junit_xml
 
-from certify.evidence.run import FAILED, FLAKY, NO_VERDICT, SKIPPED, Check, Run
+from certify.evidence.run import DESELECTED, FAILED, FLAKY, NO_VERDICT, SKIPPED, Check, Run
 
 #: Characters that XML 1.0 (2.2) does not allow; guests print them.
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -16,7 +16,7 @@ def junit(run: Run) -> str:
     """The document's text."""
     suites = []
     for target in run.targets:
-        cases = [_case(check) for check in run.checks if check.target == target.id]
+        cases = [_case(check) for check in run.checks if check.target == target.id and check.outcome != DESELECTED]
         properties = {
             "digest": target.digest,
             "reference": target.reference,

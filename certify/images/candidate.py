@@ -10,6 +10,7 @@ import hashlib
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from certify.errors import DigestMismatch, ImageInvalid, WrongPlatform
@@ -158,6 +159,16 @@ def require_platform(candidate: Candidate, architecture: str) -> None:
             f"{candidate.reference} is built for {candidate.os}/{candidate.architecture}, not linux/{architecture}",
             "build it for this platform, or run certify on a machine of that one",
         )
+
+
+def resource_uri(candidate: Candidate) -> str:
+    """Where a deployer fetches exactly these bytes: the reference with its tag replaced by the digest."""
+    reference = candidate.reference
+    if reference.transport == "docker-daemon":
+        return str(Reference("docker-daemon", "", digest=candidate.config_digest))
+    if reference.transport == "docker":
+        return str(Reference("docker", reference.location, digest=candidate.digest))
+    return str(Reference(reference.transport, str(Path(reference.location).absolute()), tag=reference.tag))
 
 
 def digest_of(data: bytes) -> str:

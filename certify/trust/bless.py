@@ -1,47 +1,95 @@
-"""Blessing: sign what a finished run saw, with the runner key."""
+"""Signing what a run saw, with the runner key: its seal, and its certificates.
+
+The *seal* is made when a run ends, by the notary (:mod:`certify.trust.notary`), over what was streamed to it. Whatever is
+signed later, by ``certify bless``, is compared with the seal first: evidence that was edited since is not blessed.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from certify.config import Config
-from certify.errors import EvidenceError
+from certify.errors import EvidenceError, KeyUnusable
 from certify.evidence.bundle import Bundle
-from certify.evidence.certificate import statement
-from certify.trust.certificates import CertificateStore
-from certify.trust.dsse import sign
+from certify.evidence.certificate import STATEMENT_TYPE, statement
+from certify.evidence.run import Run
+from certify.files import read_regular
+from certify.images.candidate import hex_of
+from certify.trust.certificates import CertificateStore, SignersLog
+from certify.trust.dsse import MAX_ENVELOPE, sign, verify
 from certify.trust.keys import KeyStore
 
-
-def require_runner_key(config: Config) -> None:
-    """Raise KeyUnusable now rather than after the run."""
-    KeyStore(Path(config.trust.keys)).signer("runner")
+SEAL = "https://certify.dev/attestation/run-seal/v1"
+_SEAL_FILE = "seal.dsse.json"
 
 
-def bless(bundle: Bundle, config: Config, *, only_passing: bool = False) -> list[Path]:
-    """Sign a certificate for every target of a finished run; failed ones too, unless ``only_passing``.
+def seal(bundle: Bundle, run: Run, manifest: str, head: str, config: Config) -> bool:
+    """Sign the end of a run: the digest of its manifest and the head of its outcomes' chain. False without a runner key."""
+    try:
+        signer = KeyStore(Path(config.trust.keys)).signer("runner")
+    except KeyUnusable:
+        return False
+    document = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": "manifest.json", "digest": {"sha256": hex_of(manifest)}}],
+        "predicateType": SEAL,
+        "predicate": {"run": run.id, "product": run.product, "outcomes": head, "finishedOn": run.finished},
+    }
+    bundle.write(_SEAL_FILE, sign(document, signer))
+    return True
 
-    The evidence is compared with its manifest first. Returns the certificate files written. Raises EvidenceError for a
-    run that did not finish, was changed, has no verdict, or (``only_passing``) did not pass; KeyUnusable.
+
+def bless(bundle: Bundle, config: Config) -> list[Path]:
+    """Sign a certificate for every target of a finished, passing run that was sealed here. Returns the files written.
+
+    Raises EvidenceError for a run that did not finish or pass, was never sealed or was changed since; KeyUnusable.
     """
     run = bundle.read_run()
     if run.state != "finished":
         raise EvidenceError(f"run {run.id} is {run.state}: there is no verdict to sign", "run the suites to their end")
     manifest = bundle.check_manifest()
-    if run.product != config.product:
-        raise EvidenceError(f"run {run.id} is of product {run.product}, not {config.product}", "use its certify.yaml")
+    _check_seal(bundle, run, manifest, config)
     refused = {t: v for t, v in run.verdicts.items() if v != "PASSED"}
-    if only_passing and refused:
+    if refused or not run.verdicts:
         told = ", ".join(f"{target} {verdict}" for target, verdict in refused.items())
         raise EvidenceError(f"run {run.id} did not pass: {told}", "fix the image and run the suites on the new one")
-    signer = KeyStore(Path(config.trust.keys)).signer("runner")
-    store = CertificateStore(Path(config.trust.certificates))
+    return sign_certificates(bundle, run, manifest, config)
+
+
+def sign_certificates(bundle: Bundle, run: Run, manifest: str, config: Config) -> list[Path]:
+    """Sign a certificate for every target that has a verdict, passed or failed. The caller knows the run to be genuine."""
+    if run.product != config.product:
+        raise EvidenceError(f"run {run.id} is of product {run.product}, not {config.product}", "use its certify.yaml")
+    keys = Path(config.trust.keys)
+    signer, store, log = (
+        KeyStore(keys).signer("runner"),
+        CertificateStore(Path(config.trust.certificates)),
+        SignersLog(keys),
+    )
     targets = [target for target in run.targets if run.verdicts[target.id] != "NO_VERDICT"]
     written = []
     for number, target in enumerate(targets):
-        envelope = sign(statement(run, target, manifest), signer)
+        with log.next(target.digest) as (place, made):
+            envelope = sign(statement(run, target, manifest, place), signer)
+            made.append(store.put(target.digest, envelope))
         name = f"certificate{'-' + str(number + 1) if len(targets) > 1 else ''}.dsse.json"
         bundle.write(name, envelope)
-        store.put(target.digest, envelope)
         written.append(bundle.path / name)
     return written
+
+
+def _check_seal(bundle: Bundle, run: Run, manifest: str, config: Config) -> None:
+    what = f"{bundle.path / _SEAL_FILE}"
+    try:
+        envelope = read_regular(bundle.path / _SEAL_FILE, MAX_ENVELOPE)
+    except OSError:
+        raise EvidenceError(
+            f"run {run.id} was not sealed when it ended: nobody can tell whether it was changed since",
+            "run the suites again where the runner key is, or with --sign",
+        ) from None
+    document = verify(envelope, [KeyStore(Path(config.trust.keys)).public("runner")], what)
+    [subject], predicate = document["subject"], document["predicate"]
+    _, head = bundle.outcomes()
+    sealed = (document["predicateType"], subject["digest"]["sha256"], predicate["run"], predicate["outcomes"])
+    if sealed != (SEAL, hex_of(manifest), run.id, head):
+        raise EvidenceError(f"{bundle.path} was changed after the run", "evidence is never edited; run again")

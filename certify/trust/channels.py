@@ -3,6 +3,8 @@
 One delegated role per channel × product; its targets are pointers. What is published is what ``timestamp.json`` leads
 to: versioned files are written first and ``timestamp.json`` last, so a process killed at any point has published
 either the old state or the new one, and the next publish overwrites what was half done. A lock keeps writers apart.
+
+Whoever writes verifies first what is there (:mod:`certify.trust.published`), and afterwards what it is about to write.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import msgspec
 from securesystemslib.signer import Key
@@ -24,79 +26,76 @@ from tuf.api.metadata import (
     Metadata,
     MetaFile,
     Root,
-    Signed,
     Snapshot,
     TargetFile,
     Targets,
     Timestamp,
 )
 
-from certify.errors import NotVerified, TrustError
+from certify.config import Trust
+from certify.errors import KeyUnusable, NotVerified, TrustError
 from certify.files import write_whole
 from certify.trust.keys import KeyStore
-from certify.trust.pointer import Pointer, decode
+from certify.trust.pointer import Pointer
+from certify.trust.published import Memory, Published, prefixed, role_file, role_name
+from certify.trust.root import Confirm, nobody
+from certify.trust.root import Root as TrustedRoot
 
 VALID = {"root": 365, "targets": 365, "snapshot": 30, "timestamp": 7, "channel": 90}
 KEYS_TARGET = "keys.json"
 _LOCK_WAIT = 60.0
-T = TypeVar("T", bound=Signed)
 
 
 class ChannelRepository:
     """Writes and lists channels. Reading for use goes through :mod:`certify.trust.verify`, never through here."""
 
-    def __init__(self, path: Path, keys: KeyStore) -> None:
-        self.path = path
-        self._keys = keys
-        self._metadata = path / "metadata"
+    def __init__(self, trust: Trust, confirm: Confirm = nobody) -> None:
+        self.path = Path(trust.repository)
+        self._keys = KeyStore(Path(trust.keys))
+        self._metadata = self.path / "metadata"
+        self._trusted = TrustedRoot(trust, confirm)
+        self._memory = Memory(Path(trust.writer))
 
     def create(self) -> bool:
-        """Publish the first state, with no channel. False when there is a repository already."""
+        """Publish the first state, with no channel, and trust its root. False when there is a repository already."""
         with self.locked():
             if (self._metadata / "timestamp.json").exists():
                 return False
             root = Root(expires=_expiry("root"), consistent_snapshot=True)
             for role in ("root", "targets", "snapshot", "timestamp"):
                 root.add_key(cast(Any, self._keys.public(role)), role)
-            self._write(Metadata(root), "root", "1.root.json")
+            document = self._write(root, Metadata(root), "root", "1.root.json")
             targets = Targets(expires=_expiry("targets"), delegations=Delegations({}, {}))
             targets.targets[KEYS_TARGET] = self._put_target(KEYS_TARGET, self._trusted_keys())
-            self._write(Metadata(targets), "targets", "1.targets.json")
-            self._publish(Snapshot(expires=_expiry("snapshot")), {"targets.json": 1}, 1)
+            made = {"targets.json": self._write_role(root, "targets", targets)}
+            snapshot = Snapshot(expires=_expiry("snapshot"), meta=made)
+            self._trusted.pin(document)
+            self._publish(root, snapshot, 1)
             return True
 
-    def publish(self, pointer: Pointer, approver: str = "approver-1") -> None:
-        """Put a pointer on its channel: sign, snapshot, timestamp. The caller holds :meth:`locked`."""
-        snapshot, changed = self._snapshot(), dict[str, int]()
-        role = _role(pointer.channel, pointer.product)
-        if f"{role}.json" not in snapshot.meta:
-            changed["targets.json"] = self._delegate(role, pointer, approver, snapshot.meta["targets.json"].version)
-        version = snapshot.meta[f"{role}.json"].version if f"{role}.json" in snapshot.meta else 0
-        targets = self._load(f"{version}.{role}.json", Targets) if version else Targets()
-        targets.version, targets.expires = version + 1, _expiry("channel")
+    def read(self) -> Published:
+        """What is published, verified for one who signs. Raises NotVerified, TrustError."""
+        if not (self._metadata / "timestamp.json").exists():
+            raise TrustError(f"{self.path}: no channel repository there", "make one with `certify init`")
+        return Published(self.path, self._trusted.require(), self._memory)
+
+    def publish(self, pointer: Pointer, published: Published, approver: str = "approver-1") -> None:
+        """Put a pointer on its channel: sign, snapshot, timestamp. The caller holds :meth:`locked` since ``published``."""
+        snapshot, changed = published.snapshot, dict[str, MetaFile]()
+        role = role_name(pointer.channel, pointer.product)
+        if role not in published.roles:
+            changed["targets.json"] = self._delegate(role, pointer, approver, published)
+        targets = published.roles.get(role) or Targets()
+        targets.version += role in published.roles
+        targets.expires = _expiry("channel")
         targets.targets[pointer.path] = self._put_target(pointer.path, pointer.encode())
-        self._write(Metadata(targets), approver, f"{targets.version}.{role}.json")
-        changed[f"{role}.json"] = targets.version
-        self._publish(snapshot, self._renew(snapshot, changed, approver))
+        changed[f"{role}.json"] = self._write_role(published.targets, role, targets, approver)
+        self._republish(published, snapshot, self._renew(published, changed, approver))
 
     def refresh(self, approver: str = "approver-1") -> None:
         """Sign everything anew that is past half its life, and always the timestamp. The caller holds :meth:`locked`."""
-        snapshot = self._snapshot()
-        self._publish(snapshot, self._renew(snapshot, {}, approver))
-
-    def pointers(self) -> list[Pointer]:
-        """Every published pointer, unverified: for listing and for the next serial."""
-        found = []
-        for name, meta in self._snapshot().meta.items():
-            if name != "targets.json":
-                targets = self._load(f"{meta.version}.{name}", Targets)
-                for path, file in targets.targets.items():
-                    found.append(decode(self._read(self.path / "targets" / _prefixed(path, file))))
-        return sorted(found, key=lambda pointer: pointer.path)
-
-    def expires(self) -> datetime:
-        """When the published timestamp expires and with it everything."""
-        return self._load("timestamp.json", Timestamp).expires
+        published = self.read()
+        self._republish(published, published.snapshot, self._renew(published, {}, approver))
 
     @contextmanager
     def locked(self, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
@@ -111,64 +110,65 @@ class ChannelRepository:
                 time.sleep(0.1)
             yield
 
-    def _delegate(self, role: str, pointer: Pointer, approver: str, version: int) -> int:
-        """Delegate ``<channel>/<product>/*`` to the channel's role in the top-level targets; returns their version."""
-        targets = self._load(f"{version}.targets.json", Targets)
+    def _delegate(self, role: str, pointer: Pointer, approver: str, published: Published) -> MetaFile:
+        """Delegate ``<channel>/<product>/*`` to the channel's role in the top-level targets."""
+        targets = published.targets
         delegations = targets.delegations
-        assert delegations is not None
-        assert delegations.roles is not None
+        if delegations is None or delegations.roles is None:
+            raise NotVerified(f"{self.path}: its targets delegate nothing", "restore it from a copy")
         paths = [f"{pointer.channel}/{pointer.product}/*"]
         delegations.roles[role] = DelegatedRole(role, [], 1, terminating=True, paths=paths)
         targets.add_key(cast(Any, self._keys.public(approver)), role)
-        targets.version, targets.expires = version + 1, _expiry("targets")
-        self._write(Metadata(targets), "targets", f"{targets.version}.targets.json")
-        return targets.version
+        targets.version, targets.expires = targets.version + 1, _expiry("targets")
+        return self._write_role(published.root, "targets", targets)
 
-    def _renew(self, snapshot: Snapshot, changed: dict[str, int], approver: str) -> dict[str, int]:
+    def _renew(self, published: Published, changed: dict[str, MetaFile], approver: str) -> dict[str, MetaFile]:
         """``changed``, and with it every targets role that is past half its life, signed anew with the same contents."""
         renewed = dict(changed)
-        for name, meta in snapshot.meta.items():
-            kind, signer = ("targets", "targets") if name == "targets.json" else ("channel", approver)
-            targets = None if name in changed else self._load(f"{meta.version}.{name}", Targets)
-            if targets is not None and targets.expires < _expiry(kind) - timedelta(days=VALID[kind] / 2):
-                targets.version, targets.expires = meta.version + 1, _expiry(kind)
-                self._write(Metadata(targets), signer, f"{targets.version}.{name}")
-                renewed[name] = targets.version
+        for role, targets in published.roles.items():
+            kind, key = ("targets", "targets") if role == "targets" else ("channel", approver)
+            half = _expiry(kind) - timedelta(days=VALID[kind] / 2)
+            if f"{role}.json" not in changed and targets.expires < half:
+                targets.version, targets.expires = targets.version + 1, _expiry(kind)
+                signer = published.root if role == "targets" else published.targets
+                renewed[f"{role}.json"] = self._write_role(signer, role, targets, key)
         return renewed
 
-    def _publish(self, snapshot: Snapshot, changed: dict[str, int], timestamp_version: int | None = None) -> None:
-        if timestamp_version is None:
-            snapshot.version += 1
-            timestamp_version = self._load("timestamp.json", Timestamp).version + 1
+    def _republish(self, published: Published, snapshot: Snapshot, changed: dict[str, MetaFile]) -> None:
+        snapshot.version += 1
+        snapshot.meta.update(changed)
+        self._publish(published.root, snapshot, published.timestamp.version + 1)
+
+    def _publish(self, root: Root, snapshot: Snapshot, version: int) -> None:
         snapshot.expires = _expiry("snapshot")
-        for name, version in changed.items():
-            snapshot.meta[name] = MetaFile(version)
-        self._write(Metadata(snapshot), "snapshot", f"{snapshot.version}.snapshot.json")
-        timestamp = Timestamp(timestamp_version, expires=_expiry("timestamp"), snapshot_meta=MetaFile(snapshot.version))
-        self._write(Metadata(timestamp), "timestamp", "timestamp.json")
+        data = self._write(root, Metadata(snapshot), "snapshot", f"{snapshot.version}.snapshot.json")
+        meta = MetaFile.from_data(snapshot.version, data, ["sha256"])
+        timestamp = Timestamp(version, expires=_expiry("timestamp"), snapshot_meta=meta)
+        self._write(root, Metadata(timestamp), "timestamp", "timestamp.json")
+        self.read()  # what is there now is what is remembered from now on
 
-    def _snapshot(self) -> Snapshot:
-        if not (self._metadata / "timestamp.json").exists():
-            raise TrustError(f"{self.path}: no channel repository there", "make one with `certify init`")
-        version = self._load("timestamp.json", Timestamp).snapshot_meta.version
-        return self._load(f"{version}.snapshot.json", Snapshot)
+    def _write_role(self, signer: Root | Targets, role: str, targets: Targets, key: str = "targets") -> MetaFile:
+        """Sign and write a targets role; returns what the snapshot says about it."""
+        data = self._write(signer, Metadata(targets), role, f"{targets.version}.{role_file(role)}", key)
+        return MetaFile.from_data(targets.version, data, ["sha256"])
 
-    def _load(self, name: str, kind: type[T]) -> T:
+    def _write(self, delegator: Root | Targets, metadata: Metadata[Any], role: str, name: str, key: str = "") -> bytes:
+        """Sign, check that those who read it will believe it, write. Raises KeyUnusable when they would not."""
+        metadata.sign(self._keys.signer(key or role))
         try:
-            document: Metadata[Any] = Metadata.from_bytes(self._read(self._metadata / name))
-        except RepositoryError as error:
-            raise NotVerified(f"{self._metadata / name}: {error}", "restore the repository from a copy") from None
-        if not isinstance(document.signed, kind):
-            raise NotVerified(f"{self._metadata / name}: not {kind.__name__} metadata", "restore it from a copy")
-        return document.signed
-
-    def _write(self, metadata: Metadata[Any], role: str, name: str) -> None:
-        metadata.sign(self._keys.signer(role))
-        write_whole(self._metadata / name, metadata.to_bytes(), sync=True)
+            delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
+        except (RepositoryError, ValueError):
+            raise KeyUnusable(
+                f"the {key or role} key in {self._keys.path} is not the one that {self.path} trusts for {role}",
+                "use the key that it was delegated to",
+            ) from None
+        data = metadata.to_bytes()
+        write_whole(self._metadata / name, data, sync=True)
+        return data
 
     def _put_target(self, path: str, data: bytes) -> TargetFile:
         file = TargetFile.from_data(path, data, ["sha256"])
-        write_whole(self.path / "targets" / _prefixed(path, file), data, sync=True)
+        write_whole(self.path / "targets" / prefixed(path, file), data, sync=True)
         return file
 
     def _trusted_keys(self) -> bytes:
@@ -176,27 +176,9 @@ class ChannelRepository:
         roles = {role: [_public(self._keys.public(role))] for role in ("runner", "gate")}
         return msgspec.json.encode({"schema": "certify.keys/v1", **roles})
 
-    @staticmethod
-    def _read(path: Path) -> bytes:
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise TrustError(
-                f"{path}: {error.strerror}", "restore the repository, or make one with `certify init`"
-            ) from None
-
-
-def _role(channel: str, product: str) -> str:
-    return f"{channel}-{product}"
-
 
 def _public(key: Key) -> dict[str, Any]:
     return {"keyid": key.keyid, **key.to_dict()}
-
-
-def _prefixed(path: str, file: TargetFile) -> str:
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/{file.hashes['sha256']}.{name}".lstrip("/")
 
 
 def _expiry(kind: str) -> datetime:

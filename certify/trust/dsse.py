@@ -20,7 +20,8 @@ from certify.errors import NotVerified
 from certify.trust.keys import distinct
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_MAX = 16 * 1024 * 1024
+#: Envelopes larger than this are refused, in bytes.
+MAX_ENVELOPE = 16 * 1024 * 1024
 
 
 def sign(statement: dict[str, Any], signer: Signer) -> bytes:
@@ -49,8 +50,8 @@ def verify(envelope: bytes, keys: list[Key], what: str, threshold: int = 1) -> d
 
 def _parse(envelope: bytes, what: str) -> tuple[bytes, list[bytes]]:
     try:
-        if len(envelope) > _MAX:
-            raise ValueError(f"larger than {_MAX} bytes")
+        if len(envelope) > MAX_ENVELOPE:
+            raise ValueError(f"larger than {MAX_ENVELOPE} bytes")
         document = msgspec.json.decode(envelope, type=dict[str, Any])
         if document["payloadType"] != PAYLOAD_TYPE:
             raise ValueError(f"payload type {document['payloadType']!r}")

@@ -6,27 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from certify.config import Config, seconds
-from certify.errors import CertifyError
-from certify.evidence.certificate import STATEMENT_TYPE
+from certify.errors import CertifyError, NotVerified
 from certify.files import write_whole
 from certify.gate.decision import Decision
+from certify.gate.lock import Lock
 from certify.gate.policy import Evidence, Policy, policy_of
 from certify.gate.rules import evaluate
-from certify.images.candidate import Candidate, digest_of, hex_of
-from certify.images.reference import Reference
-from certify.trust.certificates import CertificateStore
+from certify.images.candidate import Candidate, digest_of, hex_of, resource_uri
+from certify.trust.certificates import CertificateStore, SignersLog, gaps
 from certify.trust.channels import ChannelRepository
 from certify.trust.dsse import sign
+from certify.trust.explain import explained
 from certify.trust.keys import KeyStore
 from certify.trust.pointer import Pointer, stamp
+from certify.trust.published import Published
+from certify.trust.summary import summary
 from certify.trust.verify import Verifier
-
-VSA = "https://slsa.dev/verification_summary/v1"
 
 
 class Refused(CertifyError):
@@ -52,52 +49,67 @@ class Judged:
     policy: Policy
 
 
-def judge(candidate: Candidate, channel: str, config: Config, now: datetime | None = None) -> Judged:
-    """Gather the verified evidence about a candidate and ask the gate. Changes nothing."""
-    policy = policy_of(config, channel)
-    keys = KeyStore(Path(config.trust.keys))
-    good, bad = CertificateStore(Path(config.trust.certificates)).about(candidate.digest, [keys.public("runner")])
+def judge(candidate: Candidate, channel: str, config: Config, lock: Lock | None, now: datetime | None = None) -> Judged:
+    """Gather the verified evidence about a candidate and ask the gate. Changes nothing.
+
+    Which keys are trusted is what the channel repository says. Raises NotVerified when that cannot be verified.
+    """
+    policy = policy_of(config, channel, lock)
+    verifier = Verifier(config)
+    store = CertificateStore(Path(config.trust.certificates))
+    good, bad = store.about(candidate.digest, verifier.keys("runner"))
     standing: frozenset[str] = frozenset()
-    if policy.after is not None and Verifier(config, now).stands_on(candidate, policy.after):
-        standing = frozenset([policy.after])
-    evidence = Evidence(candidate.digest, tuple(good), standing)
+    if policy.channel.after is not None and Verifier(config, now).stands_on(candidate, policy.channel.after):
+        standing = frozenset([policy.channel.after])
+    evidence = Evidence(
+        candidate.digest,
+        candidate.config_digest,
+        tuple(good),
+        standing,
+        tuple(gaps(candidate.digest, good, SignersLog(Path(config.trust.keys)))),
+        explained(candidate.digest, config),
+    )
     return Judged(evaluate(policy, evidence, now or datetime.now(UTC)), tuple(bad), policy)
 
 
 def promote(
-    candidate: Candidate, channel: str, config: Config, *, waiting: Callable[[str], None] = lambda _: None
+    candidate: Candidate,
+    channel: str,
+    config: Config,
+    lock: Lock | None,
+    *,
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> Pointer:
     """Put a candidate on a channel. Returns the published pointer.
 
-    Raises Refused when the gate does not allow it, KeyUnusable, TrustError.
+    Raises Refused when the gate does not allow it, KeyUnusable, NotVerified for a repository that somebody changed, TrustError.
     """
     keys = KeyStore(Path(config.trust.keys))
-    repository = ChannelRepository(Path(config.trust.repository), keys)
+    repository = ChannelRepository(config.trust)
     with repository.locked(waiting):
-        judged = judge(candidate, channel, config)
+        published = repository.read()
+        judged = judge(candidate, channel, config, lock)
         if not judged.decision.allow:
             raise Refused(judged.decision)
         now = datetime.now(UTC)
-        decision = sign(_summary(candidate, judged, config, now), keys.signer("gate"))
-        pointer = _pointer(candidate, judged, config, repository, digest_of(decision), now)
+        if not any(key.to_dict() == keys.public("gate").to_dict() for key in Verifier(config).keys("gate")):
+            raise NotVerified(
+                f"the gate key in {keys.path} is not the one that the channels trust", "use the trusted one"
+            )
+        decision = sign(summary(candidate, judged.decision, judged.policy, now), keys.signer("gate"))
+        pointer = _pointer(candidate, judged, published, digest_of(decision), now)
         _publish_evidence(candidate, judged.decision, config, decision)
-        repository.publish(pointer)
+        repository.publish(pointer, published)
     return pointer
 
 
-def _pointer(
-    candidate: Candidate, judged: Judged, config: Config, repository: ChannelRepository, decision: str, now: datetime
-) -> Pointer:
-    channel = judged.policy.channel
-    standing = [
-        p
-        for p in repository.pointers()
-        if (p.channel, p.product, p.arch) == (channel, config.product, candidate.architecture)
-    ]
-    before = standing[0] if standing else None
+def _pointer(candidate: Candidate, judged: Judged, published: Published, decision: str, now: datetime) -> Pointer:
+    policy = judged.policy
+    place = (policy.name, policy.product, candidate.architecture)
+    before = next((p for p in published.pointers() if (p.channel, p.product, p.arch) == place), None)
     return Pointer(
-        channel=channel,
-        product=config.product,
+        channel=policy.name,
+        product=policy.product,
         arch=candidate.architecture,
         serial=before.serial + 1 if before else 1,
         digest=candidate.digest,
@@ -109,54 +121,14 @@ def _pointer(
         decision=decision,
         tests=tuple(rule.id for rule in judged.decision.rules),
         not_before=stamp(now),
-        valid_until=stamp(now + timedelta(seconds=seconds(config.channels[channel].valid_for))),
+        valid_until=stamp(now + timedelta(seconds=seconds(policy.channel.valid_for))),
         previous=before.digest if before and before.digest != candidate.digest else before.previous if before else None,
     )
 
 
-def resource_uri(candidate: Candidate) -> str:
-    """Where a deployer fetches exactly these bytes: the reference with its tag replaced by the digest."""
-    reference = candidate.reference
-    if reference.transport == "docker-daemon":
-        return str(Reference("docker-daemon", "", digest=candidate.config_digest))
-    if reference.transport == "docker":
-        return str(Reference("docker", reference.location, digest=candidate.digest))
-    return str(Reference(reference.transport, str(Path(reference.location).absolute()), tag=reference.tag))
-
-
-def _publish_evidence(candidate: Candidate, decision: Decision, config: Config, summary: bytes) -> None:
+def _publish_evidence(candidate: Candidate, decision: Decision, config: Config, document: bytes) -> None:
     """Copy the certificates and the decision beside the channel metadata, named by digest."""
     store, folder = CertificateStore(Path(config.trust.certificates)), Path(config.trust.repository) / "certificates"
     envelopes = [store.get(candidate.digest, digest) for digest in decision.evidence]
-    for data in (*envelopes, summary):
+    for data in (*envelopes, document):
         write_whole(folder / f"{hex_of(digest_of(data))}.json", data)
-
-
-def _summary(candidate: Candidate, judged: Judged, config: Config, now: datetime) -> dict[str, Any]:
-    """The gate's decision as a verification summary (slsa.dev/spec/v1.0/verification_summary)."""
-    policy = msgspec.json.encode(config.channels[judged.policy.channel], order="sorted")
-    level = "CERTIFY_" + judged.policy.channel.upper().replace("-", "_").replace(".", "_")
-    return {
-        "_type": STATEMENT_TYPE,
-        "subject": [{"name": str(candidate.reference), "digest": {"sha256": hex_of(candidate.digest)}}],
-        "predicateType": VSA,
-        "predicate": {
-            "verifier": {"id": "https://certify.dev/gate"},
-            "timeVerified": stamp(now),
-            "resourceUri": resource_uri(candidate),
-            "policy": {
-                "uri": f"certify.yaml#channels.{judged.policy.channel}",
-                "digest": {"sha256": hex_of(digest_of(policy))},
-            },
-            "inputAttestations": [
-                {
-                    "uri": f"certificates/{hex_of(d)}.json",
-                    "digest": {"sha256": hex_of(d)},
-                }
-                for d in judged.decision.evidence
-            ],
-            "verificationResult": "PASSED" if judged.decision.allow else "FAILED",
-            "verifiedLevels": [level] if judged.decision.allow else [],
-            "slsaVersion": "1.0",
-        },
-    }

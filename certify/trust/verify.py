@@ -1,7 +1,8 @@
 """The one verifier: the CLI, the gate's ``after`` rule and the deployer all ask here.
 
-What a channel says is taken through ``tuf.ngclient`` only (signatures, thresholds, expiry, rollback), starting from a
-root that was given or pinned on first use; then the pointer's own validity, and every certificate it names, are checked.
+What a channel says is taken through ``tuf.ngclient`` only (signatures, thresholds, expiry, rollback), starting from the
+trusted root (:mod:`certify.trust.root`). Then everything that the pointer names is checked: its own validity and serial, the
+decision it rests on, by the gate key, and each certificate of that decision, by a runner key.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import msgspec
+from securesystemslib.exceptions import Error as SslibError
 from securesystemslib.signer import Key, SSlibKey
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, ExpiredMetadataError, RepositoryError
 from tuf.ngclient import Updater
@@ -22,10 +24,16 @@ from tuf.ngclient.fetcher import FetcherInterface
 from certify.config import Config
 from certify.errors import EvidenceError, NotVerified, TrustError
 from certify.evidence.certificate import Certificate
+from certify.files import read_regular
 from certify.images.candidate import Candidate, digest_of, hex_of
 from certify.trust.channels import KEYS_TARGET
+from certify.trust.dsse import MAX_ENVELOPE
 from certify.trust.dsse import verify as verify_envelope
+from certify.trust.memory import Remembered
 from certify.trust.pointer import Pointer, decode, target_path
+from certify.trust.published import MAX_METADATA
+from certify.trust.root import Confirm, Root, nobody
+from certify.trust.summary import require_summary
 
 
 @dataclass(frozen=True)
@@ -39,10 +47,12 @@ class Verified:
 class Verifier:
     """A client of one channel repository. Makes one consistent view of it when first asked."""
 
-    def __init__(self, config: Config, now: datetime | None = None) -> None:
+    def __init__(self, config: Config, now: datetime | None = None, confirm: Confirm = nobody) -> None:
         self._config = config
         self._now = now or datetime.now(UTC)
         self._repository = Path(config.trust.repository).absolute()
+        self._root = Root(config.trust, confirm)
+        self._remembered = Remembered(Path(config.trust.client))
         self._updater: Updater | None = None
 
     def channel(self, channel: str, arch: str) -> Verified:
@@ -58,19 +68,18 @@ class Verifier:
         if (pointer.channel, pointer.product, pointer.arch) != (channel, self._config.product, arch):
             raise NotVerified(f"{path}: the pointer is about {pointer.path}", "the repository mixes products; lint it")
         pointer.require_current(self._now)
-        keys = self._runner_keys()
-        certificates = tuple(self._certificate(digest, pointer, keys) for digest in pointer.certificates)
-        if not certificates:
-            raise NotVerified(f"{path}: the pointer names no certificate", "promote the image again")
+        certificates = self._certificates(pointer)
+        self._remembered.accept(pointer, self._now)
         return Verified(pointer, certificates)
 
     def candidate(self, candidate: Candidate, channel: str) -> Verified:
-        """As :meth:`channel`, and the digest standing there is exactly the candidate's. Raises NotVerified."""
+        """As :meth:`channel`, and the digests standing there are exactly the candidate's. Raises NotVerified."""
         verified = self.channel(channel, candidate.architecture)
-        if verified.pointer.digest != candidate.digest:
+        pointer = verified.pointer
+        if (pointer.digest, pointer.config_digest) != (candidate.digest, candidate.config_digest):
             raise NotVerified(
-                f"{candidate.reference} is {candidate.digest}, but {channel} holds {verified.pointer.digest}",
-                f"promote it, or deploy what stands there: {verified.pointer.resource_uri}",
+                f"{candidate.reference} is {candidate.digest}, but {channel} holds {pointer.digest}",
+                f"promote it, or deploy what stands there: {pointer.resource_uri}",
             )
         return verified
 
@@ -82,29 +91,56 @@ class Verifier:
         except TrustError:
             return False
 
-    def _certificate(self, digest: str, pointer: Pointer, keys: list[Key]) -> Certificate:
-        path = self._repository / "certificates" / f"{hex_of(digest)}.json"
-        what = f"certificate {digest}"
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise NotVerified(f"{what}: {error.strerror}", "promote the image again") from None
-        if digest_of(data) != digest:
-            raise NotVerified(f"{what}: its bytes were changed", "promote the image again")
-        try:
-            certificate = Certificate(digest, verify_envelope(data, keys, what))
-        except EvidenceError as error:
-            raise NotVerified(error.message, error.hint) from None
-        if pointer.digest not in certificate.subjects or certificate.product != pointer.product:
-            raise NotVerified(f"{what} is about another image or product", "promote the image again")
-        return certificate
-
-    def _runner_keys(self) -> list[Key]:
+    def keys(self, role: str) -> list[Key]:
+        """The keys that the repository trusts for ``runner`` or ``gate``. Raises NotVerified."""
         data = self._target(KEYS_TARGET)
         if data is None:
             raise NotVerified("the repository publishes no trusted keys", "make a repository with `certify init`")
-        document = msgspec.json.decode(data, type=dict[str, Any])
-        return [SSlibKey.from_dict(str(item.pop("keyid")), item) for item in document["runner"]]
+        try:
+            document = msgspec.json.decode(data, type=dict[str, Any])
+            return [SSlibKey.from_dict(str(item.pop("keyid")), item) for item in document[role]]
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError, SslibError) as error:
+            raise NotVerified(
+                f"the published trusted keys are malformed ({error!r})", "restore the repository"
+            ) from None
+
+    def _certificates(self, pointer: Pointer) -> tuple[Certificate, ...]:
+        """The certificates that the pointer names, all of them and nothing else what its decision rests on."""
+        decision = verify_envelope(self._evidence(pointer.decision), self.keys("gate"), f"decision {pointer.decision}")
+        warned = require_summary(decision, pointer)
+        runners = self.keys("runner")
+        certificates = tuple(self._certificate(digest, pointer, runners) for digest in pointer.certificates)
+        if not certificates:
+            raise NotVerified(f"{pointer.path}: the pointer names no certificate", "promote the image again")
+        for certificate in certificates:
+            if certificate.result != "PASSED" and not (certificate.result == "WARNED" and warned):
+                raise NotVerified(
+                    f"certificate {certificate.digest} is {certificate.result}, not PASSED", "promote the image again"
+                )
+        return certificates
+
+    def _certificate(self, digest: str, pointer: Pointer, keys: list[Key]) -> Certificate:
+        what = f"certificate {digest}"
+        try:
+            certificate = Certificate(digest, verify_envelope(self._evidence(digest), keys, what))
+        except EvidenceError as error:
+            raise NotVerified(error.message, error.hint) from None
+        about = (certificate.subject, certificate.config_digest, certificate.product)
+        if about != (pointer.digest, pointer.config_digest, pointer.product):
+            raise NotVerified(f"{what} is about another image or product", "promote the image again")
+        return certificate
+
+    def _evidence(self, digest: str) -> bytes:
+        """An envelope beside the metadata, by its digest."""
+        try:
+            data = read_regular(self._repository / "certificates" / f"{hex_of(digest)}.json", MAX_ENVELOPE)
+        except (OSError, ValueError) as error:
+            raise NotVerified(
+                f"certificate {digest}: {getattr(error, 'strerror', error)}", "promote the image again"
+            ) from None
+        if digest_of(data) != digest:
+            raise NotVerified(f"certificate {digest}: its bytes were changed", "promote the image again")
+        return data
 
     def _target(self, path: str) -> bytes | None:
         """A target's bytes through the TUF client workflow (specification, section 5). Raises NotVerified."""
@@ -118,7 +154,7 @@ class Verifier:
             ) from None
         except DownloadError as error:
             raise NotVerified(f"the channel repository cannot be read: {error}", "restore it from a copy") from None
-        except (RepositoryError, ValueError) as error:
+        except (RepositoryError, ValueError, RecursionError) as error:
             raise NotVerified(f"the channel metadata does not verify: {error}", "it was changed; restore it") from None
         except OSError as error:
             raise TrustError(f"cannot keep what the channel client learnt: {error}", "see trust.client") from None
@@ -126,18 +162,16 @@ class Verifier:
     def _client(self) -> Updater:
         if self._updater is None:
             client = Path(self._config.trust.client).absolute()
+            root = self._root.require()
+            self._remembered.require_time(self._now)
             (client / "targets").mkdir(parents=True, exist_ok=True)
-            known = (client / "root.json").exists()
-            first = Path(self._config.trust.root or self._repository / "metadata" / "1.root.json")
-            if not known and not first.exists():
-                raise NotVerified(f"{first}: no channel repository there", "make one with `certify init`")
             self._updater = Updater(
                 metadata_dir=str(client),
                 metadata_base_url=(self._repository / "metadata").as_uri(),
                 target_dir=str(client / "targets"),
                 target_base_url=(self._repository / "targets").as_uri(),
                 fetcher=FileFetcher(),
-                bootstrap=None if known else first.read_bytes(),
+                bootstrap=root,
             )
         return self._updater
 
@@ -147,6 +181,7 @@ class FileFetcher(FetcherInterface):
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         path = Path(unquote(urlparse(url).path))
-        if not path.is_file():
-            raise DownloadHTTPError(f"{path}: no such file", 404)
-        return iter([path.read_bytes()])
+        try:
+            return iter([read_regular(path, MAX_METADATA)])
+        except OSError as error:
+            raise DownloadHTTPError(f"{path}: {error.strerror}", 404) from None

@@ -1,7 +1,9 @@
-"""From collected pytest items to planned checks: parametrized by target, named stably, filtered before anything boots."""
+"""From collected pytest items to planned checks: run on every target, named stably, filtered before anything boots."""
 
 from __future__ import annotations
 
+import importlib.util
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,35 +16,17 @@ from pytest_certify.suites import FoundSuite
 from pytest_certify.targets import PlannedTarget
 
 TARGET_FIXTURE = "certify_target"
-#: Needs that are known only once a node runs; the ``node`` fixture skips for these.
-KNOWN_AFTER_BOOT = ("package-manager",)
-_NEEDS = ("systemd", "service", "network", "reboot", *KNOWN_AFTER_BOOT)
 
 
-def parametrize(metafunc: pytest.Metafunc, targets: Sequence[PlannedTarget]) -> None:
-    """Run every check that asks for a node or image once per target."""
-    if TARGET_FIXTURE in metafunc.fixturenames:
-        ids = [target.id for target in targets]
-        metafunc.parametrize(TARGET_FIXTURE, targets, ids=ids, indirect=True, scope="session")
+def run_on(metafunc: pytest.Metafunc, targets: Sequence[Any], ids: Sequence[str]) -> None:
+    """Run every check once per target, whether or not it asks for a node: each has an outcome that counts."""
+    metafunc.parametrize(TARGET_FIXTURE, targets, ids=ids, indirect=True, scope="session")
 
 
-def target_of(item: pytest.Item) -> PlannedTarget | None:
-    """The target an item runs on; None for a test that has nothing to do with images."""
+def target_of(item: pytest.Item) -> Any:
+    """The target an item runs on; None for what is no check of a suite (a ``unittest`` method, a doctest)."""
     callspec: Any = getattr(item, "callspec", None)
     return callspec.params.get(TARGET_FIXTURE) if callspec else None
-
-
-def module_name(path: Path) -> str:
-    """The name a check's id starts with, the same wherever its suite is installed: ``certify_suites.boot.test_units``.
-
-    The dotted name from the outermost package on; for a file in a plain folder, folder and file.
-    """
-    parts = [path.stem, path.parent.name]
-    folder = path.parent
-    while (folder / "__init__.py").exists() and (folder.parent / "__init__.py").exists():
-        folder = folder.parent
-        parts.append(folder.name)
-    return ".".join(reversed([part for part in parts if part]))
 
 
 def set_apart(item: pytest.Item) -> None:
@@ -58,33 +42,10 @@ def own_nodes_last(items: list[pytest.Item], own_node: Callable[[pytest.Item], b
     node's place, which is then booted again for whatever follows."""
 
     def takes_its_place(item: pytest.Item) -> bool:
-        target = target_of(item)
+        target: PlannedTarget | None = target_of(item)
         return target is not None and target.platform.nodes_at_once == 1 and own_node(item)
 
     items.sort(key=takes_its_place)
-
-
-def skip_inapplicable(item: pytest.Item) -> None:
-    """Mark a check as skipped, with the reason, when its platform or boot mode cannot have what it needs."""
-    target = target_of(item)
-    if target is None:
-        return
-    reason = _why_inapplicable(item, target)
-    if reason:
-        item.add_marker(pytest.mark.skip(reason=reason))
-
-
-def _why_inapplicable(item: pytest.Item, target: PlannedTarget) -> str:
-    platforms = {name for mark in item.iter_markers("platform") for name in mark.args}
-    if platforms and target.platform.name not in platforms:
-        return f"applies to {', '.join(sorted(platforms))} only"
-    offers = target.platform.offers(target.candidate)
-    for need in needs_of(item):
-        if need not in _NEEDS:
-            raise pytest.UsageError(f"{item.nodeid}: needs({need!r}): unknown; known: {', '.join(_NEEDS)}")
-        if need not in KNOWN_AFTER_BOOT and need not in offers:
-            return f"needs {need}, which this image on {target.platform.name} does not have"
-    return ""
 
 
 def needs_of(item: pytest.Item) -> list[str]:
@@ -92,29 +53,44 @@ def needs_of(item: pytest.Item) -> list[str]:
     return [str(need) for mark in item.iter_markers("needs") for need in mark.args]
 
 
-def suite_name(item: pytest.Item, suites: Sequence[FoundSuite]) -> str:
-    """The suite that holds an item, or its folder's name."""
-    for suite in suites:
-        if item.path.is_relative_to(suite.path):
-            return suite.name
-    return item.path.parent.name
+def suite_holding(path: Path, suites: Sequence[FoundSuite]) -> FoundSuite | None:
+    """The suite that a file of checks belongs to."""
+    return next((suite for suite in suites if suite.holds(path)), None)
 
 
-def arguments(written: Sequence[str], suites: Sequence[FoundSuite]) -> list[str]:
-    """pytest's positional arguments plus the suites' folders; check ids from reports are turned back into files."""
-    return [*(_from_check_id(argument) for argument in written), *(str(suite.path) for suite in suites)]
+def resolved(argument: str, base: Path) -> str:
+    """One of pytest's positional arguments with its path made absolute; a check's id from a report becomes file and name.
 
-
-def _from_check_id(argument: str) -> str:
-    import importlib.util
-
+    Raises UsageError for an id that no installed suite has.
+    """
     module, separator, rest = argument.partition("::")
-    if not separator or Path(module).exists() or "/" in module or "." not in module:
-        return argument
+    path = base / module
+    if separator and not path.exists() and "/" not in module and "." in module:
+        path = _origin(argument, module)
+    return f"{path.resolve()}{separator}{rest}"
+
+
+def _origin(argument: str, module: str) -> Path:
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         spec = None
     if spec is None or spec.origin is None:
         raise UsageError(f"{argument}: no installed suite has that check", "list them with --collect-only -q")
-    return f"{spec.origin}::{rest}"
+    return Path(spec.origin)
+
+
+_SELECTING = ("-k", "-m", "--deselect", "--lf", "--last-failed", "--sw", "--stepwise", "--nf", "--ignore")
+
+
+def selects(arguments: Sequence[str]) -> bool:
+    """Whether a command line itself chooses among a suite's checks; what an ini file or a conftest leaves out does not."""
+    return any(
+        "::" in argument or argument.startswith(_SELECTING[:2]) or argument.partition("=")[0] in _SELECTING
+        for argument in arguments
+    )
+
+
+def repeated(ids: Sequence[str]) -> list[str]:
+    """Those that are there more than once."""
+    return sorted(check for check, count in Counter(ids).items() if count > 1)

@@ -1,24 +1,31 @@
-"""Everything one ``pytest --image`` process knows before it collects: configuration, suites, targets, its node pool.
+"""Everything one ``pytest --image`` process knows before it collects: configuration, suites, plans, targets, its node pool.
 
-With xdist, the controller resolves images and names the run; each worker gets that as plain data and holds to it.
+With xdist, the controller resolves images, plans suites and names the run; each worker gets that as plain data and holds
+to it.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from certify.config import Config, load_config, seconds, size_bytes
+from certify.errors import UsageError
+from certify.evidence.plan import PlannedCheck, SuitePlan
 from certify.evidence.run import new_run_id
 from certify.hooks import Plugins
 from certify.images.resolve import Resolver
+from certify.images.store import Store
 from certify.nodes.budget import available_bytes
 from certify.nodes.node import ShellSettings
 from pytest_certify import collection, suites, targets
+from pytest_certify.plans import plans_of
 from pytest_certify.pool import NodePool
 from pytest_certify.suites import FoundSuite
 from pytest_certify.targets import PlannedTarget
@@ -26,37 +33,50 @@ from pytest_certify.targets import PlannedTarget
 
 @dataclass(frozen=True)
 class Context:
-    """One process's view of the run."""
+    """One process's view of the run. ``selected`` says that the command line chooses among the suites' checks."""
 
     run_id: str
     directory: Path
     config: Config
     config_path: Path | None
     suites: list[FoundSuite]
+    plans: list[SuitePlan]
     settings: dict[str, dict[str, Any]]
     targets: list[PlannedTarget]
     pool: NodePool
+    selected: bool = False
     worker: str = ""
     shared: dict[str, Any] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
 
     def suite_of(self, item: pytest.Item) -> str:
-        """Name of the suite that holds an item."""
-        return collection.suite_name(item, self.suites)
+        """Name of the suite that holds an item; empty when none does."""
+        found = collection.suite_holding(item.path, self.suites)
+        return found.name if found else ""
+
+    def planned(self) -> dict[str, tuple[PlannedCheck, PlannedTarget]]:
+        """Every planned check on every target, by its id."""
+        checks = [check for plan in self.plans for check in plan.checks]
+        return {check.id_on(target.id): (check, target) for target in self.targets for check in checks}
 
 
 def prepare(config: pytest.Config) -> Context:
-    """Resolve and check everything that can be checked before anything boots. Raises CertifyError."""
+    """Resolve, plan and check everything that can be checked before anything boots. Raises CertifyError."""
+    if sys.flags.optimize:
+        raise UsageError("Python runs with -O, which leaves assertions out", "unset PYTHONOPTIMIZE, run without -O")
     option = config.option
     worker_input: dict[str, Any] = getattr(config, "workerinput", {})
     shared: dict[str, Any] = worker_input.get("certify", {})
     config_path = Path(option.certify_config) if option.certify_config else None
     settings = load_config(config_path)
-    found, names = _suites(config, settings, shared)
-    plugins = Plugins()
+    found, phases = _suites(config, settings, shared), {}
     started = time.monotonic()
+    plans = msgspec.convert(shared["plans"], list[SuitePlan]) if shared else plans_of(found, _store(settings))
+    phases["plan"] = round(time.monotonic() - started, 3)
+    started = time.monotonic()
+    plugins = Plugins()
     sources = targets.resolve(option.image, Resolver(plugins.transports(settings)), shared.get("digests", ()))
-    phases = {"resolve": round(time.monotonic() - started, 3)}
+    phases["resolve"] = round(time.monotonic() - started, 3)
     wanted = [name.strip() for name in (option.platform or "").split(",") if name.strip()]
     run_id = shared.get("run_id") or new_run_id()
     directory = Path(shared.get("directory") or Path(option.evidence or settings.evidence).absolute() / run_id)
@@ -66,32 +86,55 @@ def prepare(config: pytest.Config) -> Context:
         config=settings,
         config_path=config_path,
         suites=found,
-        settings={s.name: suites.settings(s, settings.settings.get(s.name, {})) for s in found},
+        plans=plans,
+        settings={plan.suite: suites.settings(plan, settings.settings.get(plan.suite, {})) for plan in plans},
         targets=targets.choose(sources, plugins.platforms(settings), wanted),
         pool=_pool(run_id, settings, option.strict_shell, worker_input),
+        selected=collection.selects([str(argument) for argument in config.invocation_params.args]),
         worker=worker_input.get("workerid", ""),
         shared={
             "run_id": run_id,
             "directory": str(directory),
             "digests": [source.candidate.digest for source in sources],
-            "suites": names,
-            "base": str(config.invocation_params.dir),
+            "suites": [suite.encoded().decode() for suite in found],
+            "plans": msgspec.to_builtins(plans),
+            "arguments": list(config.args),
         },
         phases=phases,
     )
 
 
-def _suites(config: pytest.Config, settings: Config, shared: dict[str, Any]) -> tuple[list[FoundSuite], list[str]]:
-    """The suites in use; in the first process pytest's arguments are extended by the folders of those asked for."""
+def _suites(config: pytest.Config, settings: Config, shared: dict[str, Any]) -> list[FoundSuite]:
+    """The suites in use; pytest is told to collect those of ``--suite`` beside what its arguments name."""
     if shared:
-        return [*suites.find(shared["suites"], Path(shared["base"])), *suites.holding(config.args)], shared["suites"]
-    positional = config.args if config.args_source == pytest.Config.ArgsSource.ARGS else []
-    names: list[str] = config.option.suite or ([] if positional else settings.suites)
-    found = suites.find(names, config.invocation_params.dir)
-    arguments = collection.arguments(positional, found)
-    config.args[:] = arguments
-    named = suites.holding(arguments) if positional else []
-    return [*found, *(suite for suite in named if suite.name not in {s.name for s in found})], names
+        config.args[:] = shared["arguments"]
+        found = [FoundSuite.decoded(suite.encode()) for suite in shared["suites"]]
+    else:
+        base = config.invocation_params.dir
+        positional = config.args if config.args_source == pytest.Config.ArgsSource.ARGS else []
+        arguments = [collection.resolved(argument, base) for argument in positional]
+        asked = suites.find(config.option.suite or ([] if positional else settings.suites), base)
+        found = suites.together([*asked, *suites.named_by(arguments, base)])
+        config.args[:] = [*arguments, *(str(suite.path) for suite in asked)]
+        suites.require_known(settings.settings, [suite.name for suite in [*found, *_configured(settings, base)]])
+    if any(not suite.package for suite in found):
+        suites.keep_compiled_apart()
+    return found
+
+
+def _configured(settings: Config, base: Path) -> list[FoundSuite]:
+    """The suites that ``certify.yaml`` names, where they can be found: their settings are no mistake."""
+    found = []
+    for name in settings.suites:
+        try:
+            found += suites.find([name], base)
+        except UsageError:
+            continue  # not asked for in this run
+    return found
+
+
+def _store(settings: Config) -> Store:
+    return Store(Path(settings.images.store))
 
 
 def _pool(run_id: str, settings: Config, strict: bool, worker_input: dict[str, Any]) -> NodePool:

@@ -66,6 +66,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
+    given = [f"--{name}" for name in ("suite", "sign", "promote", "platform") if getattr(config.option, name, None)]
+    if given and not config.option.image and not config.option.help:
+        raise pytest.UsageError(
+            f"{given[0]} needs --image REF: without one the checks would run on this machine, destructive ones too"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)

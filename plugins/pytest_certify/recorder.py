@@ -1,8 +1,9 @@
-"""Keeps a run's evidence while pytest goes, and gives the verdict at its end."""
+"""Tells a run's outcomes to the notary while pytest goes, and learns the verdict from it at the end."""
 
 from __future__ import annotations
 
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -14,30 +15,84 @@ import pytest
 
 import certify
 from certify.config import Config
-from certify.errors import CertifyError
-from certify.evidence.bundle import Bundle
-from certify.evidence.junit import junit
+from certify.errors import CertifyError, EvidenceError
 from certify.evidence.run import (
+    BOOTS_COLD,
     FAILED,
-    FLAKY,
     NO_VERDICT,
+    OWN_SUITE,
     PASSED,
     Check,
+    Part,
     Run,
+    Suite,
     Target,
-    complete,
     new_run_id,
+    own_check,
     timestamp,
-    verdict,
 )
-from certify.images.candidate import digest_of
+from certify.evidence.settings import deciding_settings
+from certify.images.candidate import digest_of, resource_uri
 from certify.nodes.owner import this_process
+from certify.trust.notary import Answer, Begin, Collected, Finish, Message, Outcome
 from pytest_certify.context import Context
 from pytest_certify.outcomes import Collector
 from pytest_certify.pool import ColdBoot
 from pytest_certify.targets import PlannedTarget
 
 _OK, _FAILED, _NOTHING, _NO_VERDICT = 0, 1, 5, 6
+
+
+class NotaryProcess:
+    """The notary's process, as this one sees it: what was told it cannot be taken back."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-P", "-m", "certify.trust.notary"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+
+    def tell(self, message: Message) -> None:
+        """Send a message. Raises EvidenceError when the notary is gone."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(msgspec.json.encode(message) + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._gone() from None
+
+    def ask(self, message: Message) -> Answer:
+        """Send a message and wait for its answer. Raises EvidenceError, or what the notary says is wrong."""
+        assert self._process.stdout is not None
+        self.tell(message)
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._gone()
+        answer = msgspec.json.decode(line, type=Answer)
+        if answer.error:
+            error = (EvidenceError if answer.status == EvidenceError.exit_code else CertifyError)(
+                answer.error, answer.hint
+            )
+            error.exit_code = answer.status
+            raise error
+        return answer
+
+    def close(self) -> None:
+        """Let it end, and wait until it has."""
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream is not None:
+                try:
+                    stream.close()
+                except OSError:
+                    continue  # it is gone already, and with it what was not read
+        self._process.wait()
+
+    def _gone(self) -> EvidenceError:
+        assert self._process.stderr is not None
+        said = self._process.stderr.read().decode("utf-8", "replace").strip().splitlines()
+        return EvidenceError(
+            f"the process that keeps the evidence has ended: {said[-1] if said else 'no reason given'}"
+        )
 
 
 class Recorder:
@@ -48,25 +103,26 @@ class Recorder:
         self._option = config.option
         self._arguments = tuple(str(a) for a in config.invocation_params.args)
         self._collector = Collector()
+        self._notary: NotaryProcess | None = None
         self._booted: dict[str, dict[str, Any]] = {}
-        self._checks: dict[str, Check] = {}
+        self._cold: dict[str, ColdBoot] = {}
+        self._code: set[Part] = set()
+        self._problems: list[str] = []
+        self._checks = 0
+        self._unsound = 0
         self._started = time.monotonic()
-        self._bundle = Bundle(context.directory)
         self.finished: Run | None = None
         self.notes: list[str] = []
-        if self._signs:
-            from certify.trust.bless import require_runner_key
-
-            require_runner_key(context.config)
 
     @property
     def _signs(self) -> bool:
         return bool(self._option.sign or self._option.promote)
 
-    def start(self) -> None:
-        """Make the evidence directory. Raises EvidenceError."""
+    def start(self, notary: NotaryProcess) -> None:
+        """Make the evidence directory. Raises EvidenceError, and KeyUnusable's text when it is to be signed and cannot."""
         context = self._context
-        self._run = Run(
+        self._notary = notary
+        run = Run(
             id=context.run_id,
             status="running",
             owner=this_process(),
@@ -75,18 +131,27 @@ class Recorder:
             command=("pytest", *self._arguments),
             environment=_environment(),
             config_digest=_config_digest(context.config, context.config_path),
-            suites=tuple(suite.evidence() for suite in context.suites),
+            suites=tuple(
+                Suite(
+                    name=plan.suite,
+                    version=plan.version,
+                    digest=plan.digest,
+                    plan=plan.plan_digest,
+                    settings=context.settings[plan.suite],
+                )
+                for plan in context.plans
+            ),
             candidates=tuple({t.candidate.digest: t.candidate.to_json() for t in context.targets}.values()),
             targets=tuple(self._target(t) for t in context.targets),
+            selected=context.selected,
         )
-        self._bundle = Bundle.create(context.directory, self._run)
+        path = str(context.config_path) if context.config_path else None
+        notary.ask(Begin(str(context.directory), run, tuple(context.plans), self._signs, path))
         _point_latest(context.directory)
 
-    def plan(self, planned: Iterable[tuple[str, str]]) -> None:
-        """What will be checked, known after collection."""
-        merged = dict.fromkeys([*self._run.planned, *planned])
-        self._run = msgspec.structs.replace(self._run, planned=tuple(merged))
-        self._bundle.write_run(self._run)
+    def collected(self, ids: Iterable[str], doubtful: Iterable[str]) -> None:
+        """What a process has collected."""
+        self._tell(Collected(tuple(ids), tuple(doubtful)))
 
     def add(self, report: Any) -> None:
         """Take one of pytest's reports."""
@@ -94,110 +159,103 @@ class Recorder:
         if check is not None:
             if not self._checks:
                 self._context.phases["first_check"] = round(time.monotonic() - self._started, 3)
-            self._checks[check.id] = check
-            self._bundle.append(check)
+            self._checks += 1
+            self._unsound += check.outcome in (FAILED, NO_VERDICT)
+            self._tell(Outcome(check))
 
     def was_rerun(self, check_id: str) -> bool:
         """Whether the check failed before in this run."""
         return check_id in self._collector.reran
 
     def told(
-        self, booted: dict[str, dict[str, Any]], deselected: Iterable[str], cold: Iterable[dict[str, Any]] = ()
+        self, booted: dict[str, dict[str, Any]], code: Iterable[dict[str, str]], cold: Iterable[dict[str, Any]] = ()
     ) -> None:
-        """What a process that ran checks says at its end: how targets were booted, and what was left out."""
-        for boot in cold:
-            self._add_cold(ColdBoot(**boot))
+        """What a process that ran checks says at its end: how targets were booted, and which code took part."""
+        for boot in (ColdBoot(**values) for values in cold):
+            known = self._cold.get(boot.target)
+            if known is None or known.outcome == PASSED:
+                self._cold[boot.target] = boot
         self._booted = {**booted, **self._booted}
-        merged = tuple(dict.fromkeys([*self._run.deselected, *deselected]))
-        self._run = msgspec.structs.replace(self._run, deselected=merged)
+        self._code |= {msgspec.convert(part, Part) for part in code}
 
-    def _add_cold(self, boot: ColdBoot) -> None:
-        """A cold boot counts as a check of its own."""
-        check = f"certify::boots_cold[{boot.target}]"
-        self.plan([(check, boot.target)])
-        known = self._checks.get(check)
-        if known is None or known.outcome == PASSED:
-            found = Check(
-                id=check,
-                target=boot.target,
-                outcome=boot.outcome,
-                suite="certify",
-                reason=boot.reason,
-                duration=boot.seconds,
-            )
-            self._checks[check] = found
-            self._bundle.append(found)
+    def problem(self, reason: str) -> None:
+        """Something for which no target of this run can have a verdict."""
+        self._problems.append(reason)
 
     def finish(self, pytest_status: int) -> int:
-        """Write the final documents, sign if asked. Returns the exit code. Raises EvidenceError."""
-        self._bundle.close()
-        checks = complete(self._run.planned, self._checks.values())
+        """Ask for the verdict, promote if asked. Returns the exit code. Raises EvidenceError."""
+        assert self._notary is not None
+        for target, boot in self._cold.items():
+            check = own_check(BOOTS_COLD, target)
+            self._unsound += boot.outcome != PASSED
+            found = {"outcome": boot.outcome, "reason": boot.reason, "duration": boot.seconds}
+            self._tell(Outcome(Check(id=check, target=target, suite=OWN_SUITE, **found)))  # type: ignore[arg-type]
+        if pytest_status not in (_OK, _NOTHING) and not self._unsound:
+            self.problem(f"pytest ended with status {pytest_status} though no check failed; see what it printed")
+        phases = {**self._context.phases, "total": round(time.monotonic() - self._started, 3)}
         targets = tuple(self._target(t) for t in self._context.targets)
-        self._run = msgspec.structs.replace(
-            self._run,
-            status="finished",
-            finished=timestamp(),
-            checks=checks,
-            targets=targets,
-            verdicts={t.id: verdict(c for c in checks if c.target == t.id) for t in targets},
-            phases={**self._context.phases, "total": round(time.monotonic() - self._started, 3)},
-        )
-        self._bundle.write_run(self._run)
-        self._bundle.write("junit.xml", junit(self._run).encode())
-        self._bundle.write_manifest()
-        self.finished = self._run
-        status = exit_code(self._run, pytest_status)
-        if self._signs:
-            status = max(status, self._sign())
+        answer = self._notary.ask(Finish(targets, tuple(sorted(self._code)), phases, tuple(self._problems)))
+        assert answer.run is not None
+        self.finished = answer.run
+        self.notes += [f"signed     {path}" for path in answer.signed]
+        return max(exit_code(self.finished, pytest_status), self._promote() if self._option.promote else _OK)
+
+    def close(self) -> None:
+        """The notary ends. Safe to repeat."""
+        if self._notary is not None:
+            self._notary.close()
+
+    def _promote(self) -> int:
+        """By the command that does nothing else: no suite has been in its process."""
+        status = _OK
+        for candidate in {t.candidate.digest: t.candidate for t in self._context.targets}.values():
+            config = ["--config", str(self._context.config_path)] if self._context.config_path else []
+            what = ["promote", resource_uri(candidate), "--to", self._option.promote]
+            command = [sys.executable, "-P", "-m", "certify.cli.main", *config, *what]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            self.notes.append(
+                f"{'promoted ' if done.returncode == 0 else 'refused  '}  {(done.stdout or done.stderr).strip()}"
+            )
+            status = max(status, _FAILED if done.returncode else _OK)
         return status
 
-    def _sign(self) -> int:
-        from certify.trust.bless import bless
-
-        try:
-            for path in bless(self._bundle, self._context.config):
-                self.notes.append(f"signed     {path}")
-            if self._option.promote:
-                self._promote()
-        except CertifyError as error:
-            self.notes.append(f"not signed or promoted: {error}")
-            return _FAILED
-        return _OK
-
-    def _promote(self) -> None:
-        from certify.trust.promote import promote
-
-        for candidate in {t.candidate.digest: t.candidate for t in self._context.targets}.values():
-            done = promote(candidate, self._option.promote, self._context.config)
-            self.notes.append(f"promoted   {candidate.reference} to {done.channel} (serial {done.serial})")
+    def _tell(self, message: Message) -> None:
+        assert self._notary is not None
+        self._notary.tell(message)
 
     def _target(self, planned: PlannedTarget) -> Target:
         booted = self._booted.get(planned.id, {})
         return Target(
             id=planned.id,
             digest=planned.candidate.digest,
+            config_digest=planned.candidate.config_digest,
             reference=str(planned.candidate.reference),
             platform=planned.platform.name,
             driver=planned.platform.driver,
             boot=booted.get("boot", "none"),
             details=booted.get("details", {}),
+            settings=deciding_settings(self._context.config, planned.platform.name),
         )
 
 
 def exit_code(run: Run, pytest_status: int) -> int:
-    """0 all passed · 1 a check failed or passed only on a rerun · 5 nothing proven · 6 no verdict; else pytest's own."""
+    """0 all planned passed, or all that the command line chose · 1 a check failed or passed only on a rerun · 5 nothing
+    proven · 6 no verdict; else pytest's own."""
     if pytest_status not in (_OK, _FAILED, _NOTHING):
         return pytest_status
     found = {check.outcome for check in run.checks}
+    given = set(run.verdicts.values())
     if FAILED in found:
         return _FAILED
     if NO_VERDICT in found:
         return _NO_VERDICT
-    if FLAKY in found:
+    if "WARNED" in given:
         return _FAILED
-    if "NO_VERDICT" in run.verdicts.values():
+    if PASSED not in found:
         return _NOTHING
-    return pytest_status
+    if "INCOMPLETE" in given:
+        return _OK if run.selected and not run.twice and not run.unlisted else _NO_VERDICT
+    return _OK if given == {"PASSED"} else _NO_VERDICT
 
 
 def _environment() -> dict[str, str]:

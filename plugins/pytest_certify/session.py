@@ -13,6 +13,8 @@ import pytest
 
 from certify.errors import CertifyError, ImageError, UsageError
 from certify.evidence.bundle import Bundle
+from certify.evidence.plan import lacks
+from certify.images.store import Store
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node
 from certify.nodes.parity import PARITY_SCHEMA, compare, report
@@ -20,9 +22,12 @@ from pytest_certify import collection, outcomes, suites, terminal
 from pytest_certify.allure_link import attach_failure
 from pytest_certify.context import Context, prepare
 from pytest_certify.node_evidence import keep_node_evidence
+from pytest_certify.outcomes import harmless
+from pytest_certify.plans import plans_of
 from pytest_certify.pool import Booting, Key
-from pytest_certify.recorder import Recorder
+from pytest_certify.recorder import NotaryProcess, Recorder
 from pytest_certify.targets import PlannedTarget
+from pytest_certify.took_part import parts
 
 
 class CertifySession:
@@ -34,7 +39,6 @@ class CertifySession:
         self._item: pytest.Item
         self._used: tuple[str, Node | None, int] = ("", None, 0)
         self._failed: set[str] = set()
-        self._deselected: list[str] = []
         self._others: list[Key] = []
         self._described_item: tuple[str, dict[str, Any]] = ("", {})
 
@@ -43,6 +47,8 @@ class CertifySession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         self._config = config
+        records = not hasattr(config, "workerinput") and not config.option.collectonly
+        notary = NotaryProcess() if records else None  # it starts beside what is prepared here
         try:
             self.context = prepare(config)
             self.context.pool.on_retire = self._retired
@@ -53,14 +59,15 @@ class CertifySession:
             self.context.pool.claim_cold = self._claim_cold
             if config.option.capture == "no":
                 self.context.pool.watch = terminal.show_console
-            if not self.context.worker:
+            if notary is not None:
                 self.recorder = Recorder(self.context, config)
-                if not config.option.collectonly:
-                    self.recorder.start()
-        except (UsageError, ImageError) as error:
-            raise pytest.UsageError(str(error)) from None
+                self.recorder.start(notary)
         except CertifyError as error:
-            pytest.exit(str(error), returncode=error.exit_code)
+            if notary is not None:
+                notary.close()
+            if isinstance(error, UsageError | ImageError):
+                raise pytest.UsageError(harmless(str(error))) from None
+            pytest.exit(harmless(str(error)), returncode=error.exit_code)
         self._alluredir = config.option.allure_report_dir
         if not config.option.collectonly:
             config.option.allure_report_dir = str(self.context.directory / "allure-results")
@@ -86,42 +93,56 @@ class CertifySession:
     # -- collection ------------------------------------------------------------------------------------------------
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        collection.parametrize(metafunc, self.context.targets)
+        collection.run_on(metafunc, self.context.targets, [target.id for target in self.context.targets])
 
-    def pytest_pycollect_makemodule(self, module_path: Path, parent: pytest.Collector) -> pytest.Module:
-        """Name modules by package, not by where they happen to be installed."""
-        name = collection.module_name(module_path)
-        return pytest.Module.from_parent(parent, path=module_path, nodeid=name)
+    def pytest_pycollect_makemodule(self, module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+        """Name a suite's modules as its plan does, not by where they happen to lie."""
+        suite = collection.suite_holding(module_path, self.context.suites)
+        if suite is None:
+            return None
+        return pytest.Module.from_parent(parent, path=module_path, nodeid=suite.module_name(module_path))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        planned = self.context.planned()
         for item in items:
-            collection.skip_inapplicable(item)
+            if collection.target_of(item) is None:
+                raise pytest.UsageError(f"{item.nodeid}: certify runs functions and methods of plain classes, not this")
+            check, target = planned.get(item.nodeid, (None, None))
+            if check and target:
+                reason = check.inapplicable(target.platform.name, target.platform.offers(target.candidate))
+                if reason:
+                    item.add_marker(pytest.mark.skip(reason=reason))
             if _own_node(item):
                 collection.set_apart(item)
         collection.own_nodes_last(items, _own_node)
 
-    def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        self._deselected += [item.nodeid for item in items if collection.target_of(item)]
-
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        if self._config.option.collectonly or not session.items:
+        if self._config.option.collectonly:
             return
+        if self.recorder and not self._config.pluginmanager.has_plugin("dsession"):
+            recorder, ids = self.recorder, [item.nodeid for item in session.items]
+            self._guarded(lambda: recorder.collected(ids, self._doubtful(session.items)))
         planned = [(item, target) for item in session.items if (target := collection.target_of(item))]
-        if self.recorder:
-            self.recorder.plan([(item.nodeid, target.id) for item, target in planned])
         needed = {self._key(item, target): target for item, target in planned if not _skipped(item)}
         shared = {key: target for key, target in needed.items() if key[0] == "run"}
         self.context.pool.start({**shared, **needed}.items())
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
-        """xdist: the controller learns from its workers what is planned."""
+        """xdist: the controller learns from its workers what was collected."""
         del node
-        by_end = {f"{target.id}]": target.id for target in self.context.targets}
-        planned = [(i, t) for i in ids for end, t in by_end.items() if i.endswith(("[" + end, "-" + end))]
         if self.recorder:
-            self.recorder.plan(planned)
+            recorder = self.recorder
+            self._guarded(lambda: recorder.collected(ids, collection.repeated(ids)))
+
+    def _doubtful(self, items: list[pytest.Item]) -> list[str]:
+        """Ids that stand for more than one check, or for one that is not its suite's own."""
+        owners = {
+            check.id_on(t.id): p.suite for p in self.context.plans for check in p.checks for t in self.context.targets
+        }
+        strange = [i.nodeid for i in items if owners.get(i.nodeid, "") != self.context.suite_of(i)]
+        return [*collection.repeated([item.nodeid for item in items]), *strange]
 
     # -- checks ----------------------------------------------------------------------------------------------------
 
@@ -172,7 +193,7 @@ class CertifySession:
         yield
         node, _ = self._used_by(item)
         if node is not None and "package-manager" in collection.needs_of(item) and not node.facts.packages:
-            pytest.skip("needs package-manager, which this image does not have")
+            pytest.skip(lacks("package-manager", node.how.platform))
 
     def _wait(self, key: Key, target: PlannedTarget, beside: Key | None = None, **how: Any) -> Node:
         waited: list[Booting] = []
@@ -282,10 +303,11 @@ class CertifySession:
         try:
             pool.close()
         finally:
-            told: dict[str, Any] = {"booted": _boot_facts(pool.retired), "deselected": self._deselected, "cold": cold}
+            code = [msgspec.to_builtins(part) for part in parts(self._config, self.context.suites)]
+            told: dict[str, Any] = {"booted": _boot_facts(pool.retired), "code": code, "cold": cold}
             if output is not None:
                 output["certify"] = told
-            elif self.recorder and not self._config.option.collectonly:
+            elif self.recorder:
                 self.recorder.told(**told)
                 self._write_parity()
                 self._guarded(lambda: self._finish(session))
@@ -293,8 +315,10 @@ class CertifySession:
     def _write_parity(self) -> None:
         """``parity.json``: every candidate's platforms, each compared with its first."""
         assert self.recorder is not None
-        [suite] = suites.find(["parity"], Path())
-        allowed = suites.settings(suite, self.context.config.settings.get("parity", {}))["allowed"]
+        if len({target.candidate.digest for target in self.context.targets}) == len(self.context.targets):
+            return
+        [plan] = plans_of(suites.find(["parity"], Path()), Store(Path(self.context.config.images.store)))
+        allowed = suites.settings(plan, self.context.config.settings.get("parity", {}))["allowed"]
         facts, compared = self.context.pool.facts, []
         for target in self.context.targets:
             first = self.first_target_of(target)
@@ -320,7 +344,14 @@ class CertifySession:
         assert self.recorder is not None
         if self._alluredir:
             shutil.copytree(self._config.option.allure_report_dir, self._alluredir, dirs_exist_ok=True)
+        for suite, plan in zip(self.context.suites, self.context.plans, strict=True):
+            if suite.digest() != plan.digest:
+                self.recorder.problem(f"the files of suite {suite.name} changed while it ran")
         session.exitstatus = self.recorder.finish(int(session.exitstatus))
+
+    def pytest_unconfigure(self) -> None:
+        if self.recorder:
+            self.recorder.close()
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.recorder and self.recorder.finished:

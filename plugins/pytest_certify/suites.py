@@ -1,46 +1,102 @@
-"""Which suites a run uses, where they are, and their settings from ``certify.yaml``.
+"""Which suites a run uses and where they are. No suite's code is imported here.
 
-Installed suites are packages named by entry points of the group ``certify.suites``; a path names a folder of checks.
+Installed suites are packages named by entry points of the group ``certify.suites``; a path names a folder of checks, or
+files of one. What a suite checks, its version and its settings' defaults are in its plan (:mod:`pytest_certify.plans`).
 """
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec import Struct
+
 from certify.errors import ConfigError, UsageError
 from certify.evidence.bundle import directory_digest
-from certify.evidence.run import Suite
+from certify.evidence.plan import SuitePlan
+from certify.evidence.run import OWN_SUITE
+from certify.images.candidate import digest_of
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
-@dataclass(frozen=True)
-class FoundSuite:
-    """One suite: its folder, its version and the defaults of its settings (``DEFAULTS`` in its package)."""
+class FoundSuite(Struct, frozen=True):
+    """One suite: its folder, and what its checks' names begin with. ``files`` narrows it to some files of the folder;
+    ``package`` is the installed package's name, empty for a folder."""
 
     name: str
     path: Path
-    version: str = "0"
-    defaults: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str
+    package: str = ""
+    files: tuple[Path, ...] = ()
 
-    def evidence(self) -> Suite:
-        """As the run records it, with the digest of all its files."""
-        return Suite(name=self.name, version=self.version, digest=directory_digest(self.path))
+    def encoded(self) -> bytes:
+        """For the planner's process."""
+        return msgspec.json.encode(self, enc_hook=str)
+
+    @staticmethod
+    def decoded(data: bytes) -> FoundSuite:
+        """As :meth:`encoded`. Raises msgspec.DecodeError."""
+        return msgspec.json.decode(data, type=FoundSuite, dec_hook=lambda kind, value: kind(value))
+
+    def arguments(self) -> tuple[Path, ...]:
+        """What pytest is asked to collect."""
+        return self.files or (self.path,)
+
+    def holds(self, path: Path) -> bool:
+        """Whether a file of checks belongs to it."""
+        return path in self.files if self.files else path.is_relative_to(self.path)
+
+    def module_name(self, path: Path) -> str:
+        """The name that the checks of a file start with, the same wherever the suite is installed."""
+        relative = path.relative_to(self.path).with_suffix("")
+        return ".".join((self.prefix, *relative.parts))
+
+    def sources(self) -> Iterator[Path]:
+        """Its Python files."""
+        if not self.files:
+            yield from sorted(p for p in self.path.rglob("*.py") if p.is_file())
+            return
+        yield from (*self.files, *(p for p in [self.path / "conftest.py", self.path / "__init__.py"] if p.is_file()))
+
+    def digest(self) -> str:
+        """One digest over all its files; of an installed one also over the modules beside it, which it may use."""
+        if self.package:
+            beside = sorted(self.path.parent.glob("*.py")) if "." in self.package else []
+            return digest_of("\0".join([directory_digest(self.path), *map(_file_digest, beside)]).encode())
+        if not self.files:
+            return directory_digest(self.path)
+        return digest_of("\0".join(map(_file_digest, self.sources())).encode())
+
+    def declared(self) -> tuple[str, dict[str, Any]]:
+        """``VERSION`` and ``DEFAULTS`` of its package; for the planner's process, which imports the suite."""
+        module: Any = None
+        if self.package:
+            module = importlib.import_module(self.package)
+        elif (self.path / "__init__.py").is_file():
+            spec = importlib.util.spec_from_file_location(f"_certify_suite_{self.name}", self.path / "__init__.py")
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+        return str(getattr(module, "VERSION", "0")), dict(getattr(module, "DEFAULTS", {}))
 
 
 def find(names: Iterable[str], base: Path) -> list[FoundSuite]:
     """Find suites by name or by path (relative to ``base``). Raises UsageError with the nearest installed name."""
-    installed = {point.name: point for point in entry_points(group="certify.suites")}
+    installed = {point.name: point.value for point in entry_points(group="certify.suites")}
     found = []
-    for name in names:
+    for name in dict.fromkeys(names):
         path = base / name
         if name in installed:
-            found.append(_installed(name, installed[name].value))
+            found.append(_installed(name, installed[name]))
         elif "/" in name or name.startswith(".") or path.is_dir():
             found.append(_folder(name, path))
         else:
@@ -50,36 +106,101 @@ def find(names: Iterable[str], base: Path) -> list[FoundSuite]:
     return found
 
 
-def holding(arguments: Iterable[str]) -> list[FoundSuite]:
-    """The installed suites that hold any of pytest's arguments, so that a single check finds its settings."""
-    paths = [Path(argument.partition("::")[0]).absolute() for argument in arguments]
-    found = (_installed(point.name, point.value) for point in entry_points(group="certify.suites"))
-    return [suite for suite in found if any(path.is_relative_to(suite.path) for path in paths)]
+def named_by(arguments: Iterable[str], base: Path) -> list[FoundSuite]:
+    """The suites of pytest's positional arguments: the installed one that holds a path, else the folder it names, or the
+    files of one folder. Raises UsageError for a path that does not exist."""
+    installed = [_installed(point.name, point.value) for point in entry_points(group="certify.suites")]
+    found: dict[str, FoundSuite] = {}
+    files: dict[Path, list[Path]] = {}
+    for argument in arguments:
+        path = (base / argument.partition("::")[0]).resolve()
+        holder = next((suite for suite in installed if path.is_relative_to(suite.path)), None)
+        if holder is not None:
+            found[holder.name] = holder
+        elif path.is_dir():
+            found[str(path)] = _folder(argument, path)
+        elif path.is_file():
+            files.setdefault(path.parent, []).append(path)
+        else:
+            raise UsageError(f"{argument}: no such file or folder of checks", "check the path")
+    for folder, named in files.items():
+        if not any(suite.holds(path) for suite in found.values() for path in named):
+            name = _plain(folder.name)
+            found[str(folder)] = FoundSuite(name, folder, name, files=tuple(dict.fromkeys(named)))
+    return list(found.values())
+
+
+def together(suites: Iterable[FoundSuite]) -> list[FoundSuite]:
+    """The suites, each once. Raises UsageError for two that cannot be told apart by name."""
+    kept: dict[str, FoundSuite] = {}
+    packages = {point.value.partition(".")[0] for point in entry_points(group="certify.suites")}
+    names = {point.name for point in entry_points(group="certify.suites")}
+    for suite in suites:
+        if kept.setdefault(suite.name, suite) != suite:
+            raise UsageError(
+                f"two suites are called {suite.name}: {kept[suite.name].path} and {suite.path}", "rename one"
+            )
+        if not suite.package and (suite.name in {*names, OWN_SUITE} or suite.prefix in packages):
+            raise UsageError(
+                f"{suite.path}: its folder's name, {suite.name}, is that of an installed suite", "rename the folder"
+            )
+    return list(kept.values())
 
 
 def _installed(name: str, package: str) -> FoundSuite:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"suite {name}: its package {package} cannot be found", "reinstall the package that brings it")
-    module = importlib.import_module(package)
-    defaults = getattr(module, "DEFAULTS", {})
-    return FoundSuite(name, Path(spec.submodule_search_locations[0]), getattr(module, "VERSION", "0"), defaults)
+    return FoundSuite(name, Path(spec.submodule_search_locations[0]).resolve(), package, package)
 
 
 def _folder(name: str, path: Path) -> FoundSuite:
-    if not path.exists():
+    if not path.is_dir():
         raise UsageError(f"--suite {name}: no such folder", "name a folder of test_*.py files, or an installed suite")
-    return FoundSuite(path.resolve().name, path.resolve())
+    path = path.resolve()
+    if not _NAME.fullmatch(path.name):
+        raise UsageError(
+            f"--suite {name}: the folder's name names the suite, and {path.name!r} cannot",
+            "use letters, digits, '_' and '-'",
+        )
+    return FoundSuite(path.name, path, path.name)
 
 
-def settings(suite: FoundSuite, written: Mapping[str, Any]) -> dict[str, Any]:
+def _file_digest(path: Path) -> str:
+    return f"{path.name} {digest_of(path.read_bytes())}"
+
+
+def _plain(name: str) -> str:
+    """A folder's name as a suite's: single files may lie anywhere."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "checks"
+
+
+def settings(plan: SuitePlan, written: Mapping[str, Any]) -> dict[str, Any]:
     """A suite's defaults with what ``certify.yaml`` sets. Raises ConfigError for a setting the suite does not have."""
     for key, value in written.items():
-        if key not in suite.defaults:
-            near = get_close_matches(key, suite.defaults, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(sorted(suite.defaults)) or 'none'}"
-            raise ConfigError(f"certify.yaml: settings.{suite.name}.{key}: the suite has no such setting", hint)
-        if not isinstance(value, type(suite.defaults[key])):
-            wanted = type(suite.defaults[key]).__name__
-            raise ConfigError(f"certify.yaml: settings.{suite.name}.{key}: expected {wanted}", f"got {value!r}")
-    return {**suite.defaults, **written}
+        if key not in plan.defaults:
+            near = get_close_matches(key, plan.defaults, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(sorted(plan.defaults)) or 'none'}"
+            raise ConfigError(f"certify.yaml: settings.{plan.suite}.{key}: the suite has no such setting", hint)
+        if not isinstance(value, type(plan.defaults[key])):
+            wanted = type(plan.defaults[key]).__name__
+            raise ConfigError(f"certify.yaml: settings.{plan.suite}.{key}: expected {wanted}", f"got {value!r}")
+    return {**plan.defaults, **written}
+
+
+def require_known(written: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ConfigError for settings of a suite that is neither installed nor named here, with the nearest name."""
+    names = {point.name for point in entry_points(group="certify.suites")} | set(known)
+    for name in written:
+        if name not in names:
+            near = get_close_matches(name, names, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"suites: {', '.join(sorted(names))}"
+            raise ConfigError(f"certify.yaml: settings.{name}: no such suite", hint)
+
+
+def keep_compiled_apart() -> None:
+    """From now on, compiled files come from a place made for this process: a ``.pyc`` beside a suite's source is accepted
+    by its time and size alone, and so could hold other code than the source that was digested."""
+    import tempfile
+
+    sys.pycache_prefix = tempfile.mkdtemp(prefix="certify-pycache-")

@@ -8,14 +8,14 @@ from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from certify.evidence.run import FAILED, FLAKY, NO_VERDICT, PASSED, SKIPPED, Run
+from certify.evidence.run import DESELECTED, FAILED, FLAKY, NO_VERDICT, PASSED, SKIPPED, Run
 from pytest_certify.outcomes import harmless
 from pytest_certify.pool import Booting
 from pytest_certify.targets import PlannedTarget
 
 _PLAIN_EVERY = 5.0
 _REASONS = 5
-_COLORS = {"PASSED": "green", "WARNED": "yellow", "FAILED": "red", "NO_VERDICT": "yellow"}
+_COLORS = {"PASSED": "green", "WARNED": "yellow", "FAILED": "red", "NO_VERDICT": "yellow", "INCOMPLETE": "yellow"}
 
 
 def header(targets: list[PlannedTarget], evidence: str) -> list[str]:
@@ -42,6 +42,24 @@ def _reasons(run: Run, target: str) -> Counter[str]:
     """Why checks of a target have no verdict, first lines only, with how often."""
     found = (c.reason for c in run.checks if c.target == target and c.outcome == NO_VERDICT)
     return Counter(reason.partition("\n")[0] for reason in found)
+
+
+def _holes(run: Run, target: str) -> list[str]:
+    """What keeps a target from passing though nothing failed."""
+    if run.verdicts[target] != "INCOMPLETE":
+        return []
+    holes = []
+    for check in (check for check in run.checks if check.target == target):
+        if check.id in run.twice:
+            holes.append(f"{check.id} was collected twice, or from elsewhere")
+        elif check.id in run.unlisted:
+            why = (
+                f"was skipped for a reason its plan does not list: {check.reason}"
+                if check.name
+                else "is in no suite's plan"
+            )
+            holes.append(f"{check.id} {why}")
+    return holes
 
 
 class Progress:
@@ -100,10 +118,12 @@ def summary(reporter: Any, run: Run, evidence: str, notes: list[str]) -> None:
     markup = reporter.config.get_terminal_writer().markup
     for target in run.targets:
         count = Counter(check.outcome for check in run.checks if check.target == target.id)
-        parts = [f"{count[o]} {o}" for o in (PASSED, FAILED, FLAKY, NO_VERDICT, SKIPPED) if count[o]]
+        parts = [f"{count[o]} {o}" for o in (PASSED, FAILED, FLAKY, NO_VERDICT, SKIPPED, DESELECTED) if count[o]]
         verdict = run.verdicts[target.id]
         told = markup(f"{verdict:<10}", bold=True, **{_COLORS[verdict]: True})
         reporter.write_line(f"{told} {target.reference} on {target.platform}: {', '.join(parts) or 'no check ran'}")
+        for check in _holes(run, target.id)[:_REASONS]:
+            reporter.write_line(f"           keeps it from passing: {harmless(check)}")
         if verdict == "NO_VERDICT" and not count[NO_VERDICT]:
             reporter.write_line("           every check was skipped: nothing was proven")
         for reason, number in _reasons(run, target.id).most_common(_REASONS):

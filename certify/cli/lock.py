@@ -1,0 +1,69 @@
+"""``certify lock``: pin the suites that the channels ask for."""
+
+from __future__ import annotations
+
+import sys
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from certify.cli.context import Settings, pass_settings
+from certify.errors import ConfigError
+
+if TYPE_CHECKING:
+    from certify.config import Config
+    from certify.gate.lock import Lock
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="write nothing; exit 1 when certify.lock is not what would be written")
+@pass_settings
+def lock(settings: Settings, check: bool) -> None:
+    """Pin the suites that the channels ask for: their files, checks and settings. The gate compares every run with it.
+
+    Keep certify.lock in version control: whoever reviews it sees what a green will mean from now on.
+
+    \b
+    Example: certify lock
+    """
+    from certify.gate.lock import lock_path, read_lock, write_lock
+
+    config, path = settings.load(), lock_path(settings.config_path)
+    made = lock_of(config, path.parent)
+    for name, suite in made.suites.items():
+        click.echo(f"  {name} {suite.version}: {len(suite.checks)} checks, {suite.digest[:19]}")
+    if made.plugins or made.code:
+        click.echo(f"  may take part: {', '.join([*made.plugins, *(part.name for part in made.code)])}")
+    if check:
+        same = read_lock(path) == made
+        click.echo(f"{path} {'is up to date' if same else 'is not what these suites and settings make'}")
+        sys.exit(0 if same else 1)
+    click.echo(f"{'written ' if write_lock(path, made) else 'kept    '} {path}")
+
+
+def lock_of(config: Config, base: Path) -> Lock:
+    """The lock of a project: of every suite that its channels or ``suites:`` name. Raises ConfigError, UsageError."""
+    from certify.gate.lock import Extras, allowed_code, make_lock
+    from certify.hooks import Plugins
+
+    by_name = {Path(name).name: name for name in config.suites}
+    asked = [name for channel in config.channels.values() for name in channel.requires.suites]
+    names = dict.fromkeys([*config.suites, *(by_name.get(name, name) for name in asked)])
+    planned = Plugins().plan_suites(config, list(names), base)
+    plugins = [point.dist.name for point in entry_points(group="pytest11") if point.dist is not None]
+    extras = Extras(tuple(plugins), allowed_code(config.allow, base))
+    made = make_lock(config, [plan for plan, _ in planned], {plan.suite: values for plan, values in planned}, extras)
+    known = {check.name for suite in made.suites.values() for check in suite.checks}
+    known |= {name.partition("[")[0] for name in known}
+    for channel, wanted in ((n, c) for n, settings in config.channels.items() for c in settings.requires.checks):
+        if wanted not in known:
+            near = get_close_matches(wanted, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "see certify.lock for their names"
+            raise ConfigError(f"certify.yaml: channels.{channel}.requires.checks: no suite has {wanted}", hint)
+    return made
+
+
+COMMANDS = (lock,)

@@ -1,0 +1,25 @@
+"""What the pytest edge gives the rest of certify: the plans of suites, each made in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from certify.hooks import hookimpl
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from certify.config import Config
+    from certify.evidence.plan import SuitePlan
+
+
+@hookimpl
+def certify_plan_suites(config: Config, names: Sequence[str], base: Path) -> Iterable[tuple[SuitePlan, dict[str, Any]]]:
+    from pytest_certify import suites
+    from pytest_certify.plans import plans_of
+
+    found = suites.together(suites.find(names, base))
+    suites.require_known(config.settings, [suite.name for suite in found])
+    plans = plans_of(found, None)  # never from what was kept: a lock is worked out from the files alone
+    return [(plan, suites.settings(plan, config.settings.get(plan.suite, {}))) for plan in plans]

@@ -1,0 +1,114 @@
+"""What took part in a run beside its suites: conftest files, the ini file, plugins, and modules from outside any package.
+
+A suite is its bytes; this is all other code that could have changed an outcome. The gate refuses what its lock does not
+name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from _pytest.config.findpaths import load_config_dict_from_file
+
+from certify.evidence.run import Part
+from certify.images.candidate import digest_of
+from pytest_certify.suites import FoundSuite
+
+_PYTESTS = ("_pytest", "pytest", "pluggy")
+
+
+def parts(config: pytest.Config, suites: Iterable[FoundSuite]) -> list[Part]:
+    """All of it, as it is loaded now."""
+    base = config.invocation_params.dir
+    found = {*_ini(config, base), *_plugins(config), *_modules(list(suites), base)}
+    return sorted(found)
+
+
+def _ini(config: pytest.Config, base: Path) -> Iterator[Part]:
+    """The ini file, where it says anything to pytest, and settings given on the command line or in the environment."""
+    if config.inipath is not None and (load_config_dict_from_file(config.inipath) or {}):
+        yield Part(kind="ini", name=_relative(config.inipath, base), digest=digest_of(config.inipath.read_bytes()))
+    for override in config.option.override_ini or ():
+        yield Part(kind="ini", name=f"-o {override}")
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        if os.environ.get(name):
+            yield Part(kind="ini", name=f"{name}={os.environ[name]}")
+
+
+def _plugins(config: pytest.Config) -> Iterator[Part]:
+    """Plugins of installed packages by package, and any other plugin that was named, by its module."""
+    known = {*_PYTESTS, *_ours()}
+    for plugin, distribution in config.pluginmanager.list_plugin_distinfo():
+        known.add(_top(plugin))
+        yield Part(kind="plugin", name=str(distribution.project_name), version=str(distribution.version))
+    for _, plugin in config.pluginmanager.list_name_plugin():
+        if plugin is not None and _top(plugin) not in known:
+            yield Part(kind="plugin", name=_top(plugin))
+
+
+def _top(plugin: Any) -> str:
+    """The top-level package of a plugin: of the module that it is, or of its class's."""
+    name = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
+    return str(name).partition(".")[0]
+
+
+def _ours() -> set[str]:
+    """The packages that certify itself consists of."""
+    points = importlib.metadata.entry_points(group="certify")
+    brought = {point.value for point in points if point.dist is not None and point.dist.name == "certify"}
+    return {"certify", "pytest_certify", "certify_fixtures", "certify_suites", *(v.partition(".")[0] for v in brought)}
+
+
+def _modules(suites: list[FoundSuite], base: Path) -> Iterator[Part]:
+    """Imported modules that belong to no installed package, no suite and not to certify."""
+    installed = [*_installed_places(), *_places(_ours())]
+    sources = {file for suite in suites if suite.files for file in suite.sources()}
+    folders = [suite.path for suite in suites if not suite.files]
+    for module in list(sys.modules.values()):
+        file = _file_of(module)
+        if file is None or file in sources or any(file.is_relative_to(folder) for folder in (*installed, *folders)):
+            continue
+        kind = "conftest" if file.name == "conftest.py" else "module"
+        yield Part(kind=kind, name=_relative(file, base), digest=digest_of(file.read_bytes()))
+
+
+def _file_of(module: ModuleType) -> Path | None:
+    name: Any = getattr(module, "__file__", None)
+    if not isinstance(name, str) or not name.endswith((".py", ".pyc", ".so")):
+        return None
+    path = Path(name)
+    return path.resolve() if path.is_file() else None
+
+
+def _places(packages: Iterable[str]) -> Iterator[Path]:
+    """Where packages lie, installed or editable."""
+    for name in packages:
+        spec = importlib.util.find_spec(name)
+        yield from (Path(place).resolve() for place in (spec.submodule_search_locations or () if spec else ()))
+
+
+def _installed_places() -> list[Path]:
+    """Where the interpreter's library and installed packages are."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    bases = [None, {"base": sys.base_prefix, "platbase": sys.base_prefix, "installed_base": sys.base_prefix}]
+    found = {Path(sysconfig.get_path(name, vars=values)).resolve() for name in names for values in bases}
+    site = importlib.import_module("site")
+    found |= {Path(place).resolve() for place in [*site.getsitepackages(), site.getusersitepackages()]}
+    return sorted(found)
+
+
+def _relative(path: Path, base: Path) -> str:
+    try:
+        return path.resolve().relative_to(base.resolve()).as_posix()
+    except ValueError:
+        return str(path)
