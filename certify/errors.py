@@ -9,13 +9,15 @@
     ├── ImageError                    the candidate itself
     │   ├── ImageNotFound
     │   ├── ImageInvalid              truncated, hostile or self-contradicting bytes
+    │   │   ├── NotReadable           sound, but only booting it shows its files
     │   │   └── DigestMismatch        bytes that are not what their digest says
     │   └── WrongPlatform             built for another architecture or system
     ├── NoVerdict                     exit 6: the infrastructure failed, so nothing is known about the candidate
     │   ├── EngineUnavailable
     │   ├── BootFailed                never became a node that answers
     │   ├── NodeLost                  was a node, answers no more
-    │   └── ShellUnavailable          no command channel
+    │   ├── ShellUnavailable          no command channel
+    │   └── Unanswered                a check's own command could not see everything
     ├── GuestFailed                   the candidate is at fault: panic, boot loop, no way back (a failed check)
     ├── CommandTimeout                the check's command took too long (a failed check, the node lives)
     ├── OutputLimit                   the check's command printed more than the cap (a failed check)
@@ -67,6 +69,10 @@ class ImageInvalid(ImageError):
     """Truncated, hostile or self-contradicting bytes."""
 
 
+class NotReadable(ImageInvalid):
+    """A sound image whose files certify cannot read without booting it."""
+
+
 class DigestMismatch(ImageInvalid):
     """Bytes that are not what their digest says."""
 
@@ -95,6 +101,10 @@ class NodeLost(NoVerdict):
 
 class ShellUnavailable(NoVerdict):
     """No command channel to the node could be opened."""
+
+
+class Unanswered(NoVerdict):
+    """A command that a check asks with could not look everywhere: what it did not see may be anything."""
 
 
 class GuestFailed(CertifyError):

@@ -57,6 +57,7 @@ def deploy(  # noqa: PLR0913, PLR0917 - one parameter per option
             ledger.start(state)
         else:
             _require_members(state, fleet)
+            _require_still_blessed(state, config, channel)
             click.echo(f"going on with rollout {state.id} to {state.plan.release.digest[:19]}", err=as_json)
         state = _carry_out(state, ledger, driver, quiet=as_json)
     finally:
@@ -87,6 +88,29 @@ def _require_members(state: Rollout, fleet: Fleet) -> None:
         raise RolloutError(
             f"rollout {state.id} is not over, and fleet.yaml no longer has its instance {gone[0]}",
             "put it back until the rollout has ended",
+        )
+
+
+def _require_still_blessed(state: Rollout, config: Config, channel: str) -> None:
+    """A rollout goes on only to the channel that is named now, and forward only to what stands there now."""
+    from certify.deploy.rollout import Status
+    from certify.images.candidate import this_architecture
+    from certify.trust.verify import Verifier
+
+    plan = state.plan
+    if (plan.channel, plan.product) != (channel, config.product):
+        raise RolloutError(
+            f"rollout {state.id} of {plan.product} to {plan.channel} is not over, and {channel} is another channel",
+            f"end it first: certify deploy {plan.channel} --fleet FILE",
+        )
+    if Status.ROLLING_BACK in (state.status, state.paused_from):
+        return  # on the way back to what served before, which its plan names and the deployer sealed
+    pointer = Verifier(config, confirm=confirm_root).channel(channel, this_architecture()).pointer
+    release = plan.release
+    if (pointer.digest, pointer.config_digest) != (release.digest, release.config_digest):
+        raise RolloutError(
+            f"rollout {state.id} is to {release.digest}, but {channel} holds {pointer.digest} now",
+            f"promote the first again to end the rollout, then the second: certify promote REF --to {channel}",
         )
 
 
@@ -213,8 +237,9 @@ def _described(state: Rollout) -> dict[str, object]:
 def _ledger(config: Config) -> RolloutLedger:
     from certify.ledger.rollouts import RolloutLedger
     from certify.nodes.owner import is_alive, this_process
+    from certify.trust.sealed import Seal
 
-    return RolloutLedger(config.state, this_process(), is_alive)
+    return RolloutLedger(config.state, this_process(), is_alive, Seal(Path(config.trust.keys)))
 
 
 def _driver(fleet: Fleet) -> FleetDriver:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from certify.deploy.driver import FleetDriver
+from certify.deploy.plan import Release
 from certify.deploy.rollout import (
     Action,
     Observation,
@@ -60,7 +61,9 @@ class Executor:
         release = state.plan.release
         try:
             if action.verb is Verb.PROVISION:
-                detail = self._driver.provision(instance, self._open_source(), release)
+                source = self._open_source()
+                _require_blessed(source, release)
+                detail = self._driver.provision(instance, source, release)
             else:
                 detail = getattr(self._driver, action.verb.value)(instance, release)
             return Observation(action, Result.OK, detail)
@@ -68,3 +71,13 @@ class Executor:
             return Observation(action, Result.UNKNOWN, error.message)
         except CertifyError as error:
             return Observation(action, Result.FAILED, error.message)
+
+
+def _require_blessed(source: ImageSource, release: Release) -> None:
+    """What is about to be loaded is exactly what was blessed, manifest and config; other bytes say nothing about it.
+
+    Raises NoVerdict.
+    """
+    found = (source.candidate.digest, source.candidate.config_digest)
+    if found != (release.digest, release.config_digest):
+        raise NoVerdict(f"{release.resource_uri} is now {found[0]}, not the blessed digest {release.digest}")

@@ -11,10 +11,14 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from certify.errors import DigestMismatch, ImageInvalid, WrongPlatform
 from certify.images.reference import Reference
+
+if TYPE_CHECKING:
+    from certify.config import Images
+    from certify.images.files import ImageFiles
 
 #: Configs and manifests larger than this are refused (the distribution spec's advised limit for manifests).
 MAX_DOCUMENT = 4 * 1024 * 1024
@@ -126,6 +130,12 @@ class ImageSource(Protocol):
     def blob(self, layer: Layer) -> Iterator[bytes]:
         """The layer's bytes in pieces."""
         ...
+
+    def files(self, limits: Images) -> ImageFiles:
+        """Its root filesystem, read on this host. Raises ImageError for one that cannot be read without booting."""
+        from certify.images.rootfs import RootFilesystem
+
+        return RootFilesystem(self, limits).__enter__()
 
     def describe(self) -> dict[str, Any]:
         """What ``certify inspect`` says beyond the candidate; of a disk, what is on it. Raises ImageInvalid."""

@@ -8,6 +8,8 @@ are hostile: names that leave the root and files below something that is no dire
 from __future__ import annotations
 
 import copy
+import posixpath
+import stat
 import tarfile
 import tempfile
 from contextlib import ExitStack
@@ -15,9 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
+from certify.config import Images
 from certify.errors import ImageInvalid
-from certify.images.candidate import ImageSource, verified
+from certify.images.candidate import ImageSource
+from certify.images.files import ImageFile
+from certify.images.layers import paired, unpacked
 
+_TYPES = {
+    tarfile.DIRTYPE: stat.S_IFDIR,
+    tarfile.SYMTYPE: stat.S_IFLNK,
+    tarfile.CHRTYPE: stat.S_IFCHR,
+    tarfile.BLKTYPE: stat.S_IFBLK,
+    tarfile.FIFOTYPE: stat.S_IFIFO,
+}
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _MAX_ENTRIES = 2_000_000
 
@@ -34,18 +46,19 @@ class Entry:
 class RootFilesystem:
     """The merged layers. Use as a context manager; the layers lie in unlinked files meanwhile."""
 
-    def __init__(self, source: ImageSource) -> None:
+    def __init__(self, source: ImageSource, limits: Images | None = None) -> None:
         self._source = source
+        self._limits = limits or Images()
         self._stack = ExitStack()
         self._layers: list[tarfile.TarFile] = []
         self.entries: dict[str, Entry] = {}
 
     def __enter__(self) -> RootFilesystem:
         try:
-            for number, layer in enumerate(self._source.layers()):
+            for number, (layer, diff_id) in enumerate(paired(self._source)):
                 what = f"{self._source.candidate.reference}: layer {layer.digest}"
                 file = self._stack.enter_context(tempfile.TemporaryFile())
-                for piece in verified(self._source.blob(layer), layer.digest, layer.size, what):
+                for piece in unpacked(self._source, layer, diff_id, self._limits):
                     file.write(piece)
                 file.seek(0)
                 self._layers.append(self._stack.enter_context(_open(file, what)))
@@ -71,6 +84,26 @@ class RootFilesystem:
                 entry = self.entries[name]
                 tar.addfile(entry.info, self._data(entry) if entry.info.isreg() else None)
 
+    def close(self) -> None:
+        """Forget the layers. Safe to repeat."""
+        self._stack.close()
+
+    def listed(self) -> tuple[ImageFile, ...]:
+        """Every file of the result, by path."""
+        return tuple(self._listed(name, entry) for name, entry in sorted(self.entries.items()))
+
+    def _listed(self, name: str, entry: Entry) -> ImageFile:
+        info = entry.info
+        linked = self.entries.get(info.linkname) if info.islnk() else None
+        info = linked.info if linked else info
+        mode = _TYPES.get(info.type, stat.S_IFREG) | stat.S_IMODE(info.mode)
+        return ImageFile(f"/{name}", mode, info.uid, info.gid, info.size, info.linkname if info.issym() else "")
+
+    def content(self, path: str) -> bytes | None:
+        """A file's bytes, symbolic links followed inside the root; None when there is no such file."""
+        data = self.read(path.lstrip("/"))
+        return None if data is None else data.read()
+
     def read(self, name: str) -> BinaryIO | None:
         """A file's data, symbolic links followed inside the root; None when there is no such file."""
         for _ in range(8):
@@ -79,7 +112,7 @@ class RootFilesystem:
                 return None
             if not entry.info.issym():
                 return self._data(entry)
-            name = _normal(str(PurePosixPath("/", name).parent / entry.info.linkname), "a link")
+            name = posixpath.normpath(str(PurePosixPath("/", name).parent / entry.info.linkname)).lstrip("/")
         return None
 
     def _data(self, entry: Entry) -> BinaryIO | None:
@@ -168,6 +201,8 @@ def _normal(name: str, what: str) -> str:
 
 def _open(file: BinaryIO, what: str) -> tarfile.TarFile:
     try:
-        return tarfile.open(fileobj=file, mode="r:*")
+        return tarfile.open(fileobj=file, mode="r:")
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise ImageInvalid(f"{what}: no tar archive certify can read ({error})", "use plain or gzip layers") from None
+        raise ImageInvalid(
+            f"{what}: no tar archive certify can read ({error})", "use plain, gzip or zstd layers"
+        ) from None

@@ -18,7 +18,8 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from certify.deploy.rollout import ENDED, Action, Observation, Rollout
-from certify.errors import LeaseLost, RolloutError
+from certify.errors import LeaseLost, NotVerified, RolloutError
+from certify.trust.sealed import Seal
 
 _TABLES = MetaData()
 _ROLLOUTS = Table(
@@ -63,8 +64,9 @@ _QUARANTINE = Table(
 class RolloutLedger:
     """Rollouts of all fleets. ``owner`` names the deploying process (see :mod:`certify.nodes.owner`)."""
 
-    def __init__(self, url: str, owner: str, is_alive: Callable[[str], bool]) -> None:
+    def __init__(self, url: str, owner: str, is_alive: Callable[[str], bool], seal: Seal) -> None:
         self._owner = owner
+        self._seal = seal
         self._is_alive = is_alive
         self._token = 0
         try:
@@ -106,7 +108,8 @@ class RolloutLedger:
         plan = state.plan
         with self._fenced(plan.fleet) as connection:
             row = {"id": state.id, "fleet": plan.fleet, "channel": plan.channel, "digest": plan.release.digest}
-            now = {"status": state.status, "state": _text(state), "created": _now(), "updated": _now()}
+            text = self._seal.close(_text(state))
+            now = {"status": state.status, "state": text, "created": _now(), "updated": _now()}
             connection.execute(insert(_ROLLOUTS).values(**row, **now))
 
     def intend(self, state: Rollout, action: Action) -> None:
@@ -117,7 +120,7 @@ class RolloutLedger:
     def observe(self, state: Rollout, seen: Observation) -> None:
         """What was seen, and the state that follows."""
         with self._fenced(state.plan.fleet) as connection:
-            values = {"status": state.status, "state": _text(state), "updated": _now()}
+            values = {"status": state.status, "state": self._seal.close(_text(state)), "updated": _now()}
             connection.execute(update(_ROLLOUTS).where(_ROLLOUTS.c.id == state.id).values(**values))
             self._note(connection, state, "observation", _text(seen))
 
@@ -127,11 +130,20 @@ class RolloutLedger:
         return states[0] if states else None
 
     def all(self, fleet: str | None = None) -> list[Rollout]:
-        """Rollouts, newest first."""
-        wanted = select(_ROLLOUTS.c.state).order_by(_ROLLOUTS.c.id.desc())
+        """Rollouts, newest first. Raises NotVerified for a row that somebody without the deployer's key wrote."""
+        wanted = select(_ROLLOUTS.c.id, _ROLLOUTS.c.fleet, _ROLLOUTS.c.state).order_by(_ROLLOUTS.c.id.desc())
         with self._transaction() as connection:
             rows = connection.execute(wanted if fleet is None else wanted.where(_ROLLOUTS.c.fleet == fleet)).all()
-        return [msgspec.json.decode(row.state, type=Rollout) for row in rows]
+        return [self._opened(row.id, row.fleet, row.state) for row in rows]
+
+    def _opened(self, rollout_id: str, fleet: str, record: str) -> Rollout:
+        what = f"rollout {rollout_id} in the ledger"
+        state = msgspec.json.decode(self._seal.open(record, what), type=Rollout)
+        if (state.id, state.plan.fleet) != (rollout_id, fleet):
+            raise NotVerified(
+                f"{what} is the one of rollout {state.id} of fleet {state.plan.fleet}", "restore the ledger"
+            )
+        return state
 
     def journal(self, rollout_id: str) -> list[dict[str, Any]]:
         """Everything written about one rollout, in order."""

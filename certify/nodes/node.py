@@ -37,8 +37,7 @@ class Node:
         transcript: the latest commands and what they did.
         commands: how many were run in all.
         check: id of the check that uses it now.
-        changes: counts what may have changed the node: commands of checks, restarts.
-        extras: what other layers keep per node (testinfra's host).
+        extras: what other layers keep per node between restarts.
         lost: why it is gone, once it is.
     """
 
@@ -53,7 +52,6 @@ class Node:
         self._lock = threading.Lock()
         self.transcript: deque[Result] = deque(maxlen=_TRANSCRIPT)
         self.commands = 0
-        self.changes = 0
         self.check = ""
         self.lost = ""
         self.extras: dict[str, object] = {}
@@ -69,7 +67,6 @@ class Node:
         ``timeout`` in seconds. Raises CommandTimeout, OutputLimit, NodeLost when the node is gone, or GuestFailed when that
         is its own doing.
         """
-        self.changes += 1
         return self.run_many([command], timeout=timeout)[0]
 
     def run_many(self, commands: Sequence[str], *, timeout: float | None = None) -> list[Result]:
@@ -142,7 +139,6 @@ class Node:
     def _again(self, restart: Callable[[], None]) -> None:
         for shell in self._shells:
             shell.close()
-        self.changes += 1
         self.extras.clear()
         restart()
         with self._lock:

@@ -16,7 +16,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Key, Signature, Signer
 
-from certify.errors import NotVerified
+from certify.errors import KeyUnusable, NotVerified
 from certify.trust.keys import distinct
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -25,10 +25,12 @@ MAX_ENVELOPE = 16 * 1024 * 1024
 
 
 def sign(statement: dict[str, Any], signer: Signer) -> bytes:
-    """An envelope with one signature, as JSON bytes."""
+    """An envelope with one signature, as JSON bytes. Raises KeyUnusable when its own public key does not verify it."""
     payload = msgspec.json.encode(statement, order="sorted")
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
-    envelope.sign(signer)
+    signature = envelope.sign(signer)
+    if not _signed(signer.public_key, bytes.fromhex(signature.signature), envelope.pae()):
+        raise KeyUnusable("the private key is not that of its public key", "restore both from where they were made")
     return json.dumps(envelope.to_dict(), sort_keys=True).encode()
 
 

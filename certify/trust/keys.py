@@ -1,23 +1,27 @@
 """Keys by role, so that none can do another's work, loaded through securesystemslib's signers.
 
-``runner`` signs what it saw, ``gate`` signs decisions, ``approver-1`` moves channels; ``root`` and ``targets`` (kept
-offline in production), ``snapshot`` and ``timestamp`` are the TUF roles of the channel repository. A private key is
-``<role>.pem`` (PKCS#8, mode 0600), its public half ``<role>.pub.json``. A role whose key is elsewhere has its signer's
-URI in ``<role>.uri`` (any scheme that securesystemslib knows: PKCS#11, KMS, Vault …).
+``runner`` signs what it saw, ``gate`` signs decisions, ``approver-1`` moves channels, ``deployer`` seals its own ledger;
+``root`` and ``targets`` (kept offline in production), ``snapshot`` and ``timestamp`` are the TUF roles of the channel
+repository. A private key is ``<role>.pem`` (PKCS#8, mode 0600), its public half ``<role>.pub.json``. A role whose key is
+elsewhere has its signer's URI in ``<role>.uri`` (any scheme that securesystemslib knows: PKCS#11, KMS, Vault …).
+
+Nobody else may write the folder or a file of it: who can exchange a public key or a URI can sign as that role.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from securesystemslib.exceptions import Error as SslibError
-from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
+from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer, SSlibKey
 
 from certify.errors import KeyUnusable
 
-ROLES = ("runner", "gate", "approver-1", "root", "targets", "snapshot", "timestamp")
+ROLES = ("runner", "gate", "approver-1", "deployer", "root", "targets", "snapshot", "timestamp")
 
 
 class KeyStore:
@@ -26,10 +30,10 @@ class KeyStore:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def create(self) -> list[str]:
+    def create(self, roles: Iterable[str] = ROLES) -> list[str]:
         """Make the development keys that are missing. Returns the roles made; keys that exist are never replaced."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = [role for role in ROLES if not (self.path / f"{role}.pub.json").exists()]
+        made = [role for role in roles if not (self.path / f"{role}.pub.json").exists()]
         for role in made:
             signer = CryptoSigner.generate_ed25519()
             self._write(f"{role}.pem", signer.private_bytes, 0o600)
@@ -40,6 +44,7 @@ class KeyStore:
     def public(self, role: str) -> Key:
         """A role's public key. Raises KeyUnusable."""
         path = self.path / f"{role}.pub.json"
+        self._require_own(path)
         try:
             document = json.loads(path.read_bytes())
             return SSlibKey.from_dict(document.pop("keyid"), document)
@@ -54,7 +59,9 @@ class KeyStore:
         uri_file, path = self.path / f"{role}.uri", self.path / f"{role}.pem"
         try:
             if uri_file.exists():
-                return Signer.from_priv_key_uri(uri_file.read_text().strip(), public)
+                self._require_own(uri_file)
+                return Signer.from_priv_key_uri(_known_uri(uri_file), public)
+            self._require_own(path)
             mode = path.stat().st_mode & 0o777
             if mode & 0o077:
                 raise KeyUnusable(f"{path}: others can read this private key (mode {mode:04o})", f"chmod 600 {path}")
@@ -67,10 +74,33 @@ class KeyStore:
         except (ValueError, TypeError, SslibError, ImportError) as error:
             raise KeyUnusable(f"{path}: unusable private key ({error})", "restore it from where it was made") from None
 
+    def _require_own(self, path: Path) -> None:
+        """Raise KeyUnusable when somebody else could have put this file there, or can change it."""
+        for place in (self.path, path):
+            try:
+                seen = place.stat()
+            except OSError:
+                continue  # what is missing is said by whoever reads it
+            if seen.st_mode & 0o022:
+                mode = stat.S_IMODE(seen.st_mode)
+                raise KeyUnusable(f"{place}: others can write it (mode {mode:04o})", f"chmod go-w {place}")
+            if seen.st_uid not in (0, os.geteuid()):
+                raise KeyUnusable(f"{place}: belongs to uid {seen.st_uid}, not to you", "make keys of your own")
+
     def _write(self, name: str, data: bytes, mode: int) -> None:
         descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+
+
+def _known_uri(path: Path) -> str:
+    """A signer's URI with a scheme that there is a signer for. Raises KeyUnusable."""
+    uri = path.read_text().strip()
+    scheme = uri.partition(":")[0]
+    if scheme not in SIGNER_FOR_URI_SCHEME or "\n" in uri:
+        known = ", ".join(sorted(SIGNER_FOR_URI_SCHEME))
+        raise KeyUnusable(f"{path}: no signer for {uri[:80]!r}", f"known schemes: {known}")
+    return uri
 
 
 def distinct(keys: list[Key]) -> list[Key]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from certify.errors import ImageInvalid
+from certify.errors import ImageInvalid, NotReadable
 from certify.images.store import locked
 from certify.nodes.facts import parse_os_release
-from certify_disk.formats import qemu_img
+from certify_disk.confined import qemu_img
 from certify_disk.transport import DiskSource
 
 _SECTOR = 512
@@ -68,7 +68,8 @@ def raw_view(source: DiskSource) -> Path:
     with locked(source.path.with_name("flat.lock")):
         if not flat.exists():
             partial = flat.with_suffix(".partial")
-            qemu_img("convert", "-q", "-f", source.format, "-O", "raw", str(source.path), str(partial))
+            how = ("convert", "-q", "-f", source.format, "-O", "raw", str(source.path), str(partial))
+            qemu_img(*how, reads=[source.path], writes=partial)
             partial.chmod(0o400)
             partial.rename(flat)
     return flat
@@ -105,7 +106,7 @@ def root_partition(source: DiskSource) -> Partition:
         if {b"etc", b"usr"} <= names:
             return partition
     kinds = ", ".join(p.filesystem or "unknown" for p in partitions) or "nothing"
-    raise ImageInvalid(
+    raise NotReadable(
         f"{source.candidate.reference}: no ext4 root filesystem on it (found: {kinds})",
         "only ext2/3/4 can be read without booting",
     )

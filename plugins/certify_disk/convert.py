@@ -11,7 +11,7 @@ from pathlib import Path
 
 from certify.errors import ImageInvalid, UsageError
 from certify.images.candidate import ImageSource
-from certify_disk.formats import qemu_img
+from certify_disk.confined import qemu_img
 from certify_disk.transport import DiskSource
 
 _MIB = 1024 * 1024
@@ -52,11 +52,14 @@ class DiskConverter:
     @staticmethod
     def _write(source: DiskSource, form: str, target: Path) -> None:
         name, options = _OUTPUTS[form]
+        target = target.absolute()
         origin, given = source.path, source.format
         if form == "vhd" and source.virtual_size % _MIB:
             raise ImageInvalid(
                 f"{source.candidate.reference}: Azure takes whole MiB only, the disk has {source.virtual_size} bytes",
                 "enlarge it where it is built: qemu-img resize",
             )
-        qemu_img("convert", "-q", "-f", given, "-O", name, *options, str(origin), str(target))
-        qemu_img("compare", "-q", "-f", given, "-F", name, str(origin), str(target))
+        qemu_img(
+            "convert", "-q", "-f", given, "-O", name, *options, str(origin), str(target), reads=[origin], writes=target
+        )
+        qemu_img("compare", "-q", "-f", given, "-F", name, str(origin), str(target), reads=[origin, target])

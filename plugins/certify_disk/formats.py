@@ -11,7 +11,6 @@ import gzip
 import lzma
 import os
 import struct
-import subprocess
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,15 +18,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from certify.config import Images, size_bytes
-from certify.errors import EngineUnavailable, ImageInvalid
+from certify.errors import ImageInvalid
 from certify.images.store import PIECE, write_sparse
+from certify_disk.confined import qemu_img
 
 #: format_inspector's name → qemu's. What is not here is refused.
 QEMU_NAMES = {"raw": "raw", "gpt": "raw", "qcow2": "qcow2", "vhd": "vpc", "vhdx": "vhdx", "vmdk": "vmdk"}
 _PACKED = {b"\x1f\x8b": "gz", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst", b"BZh": "bz2"}
 _FOOTER, _FIXED, _DIFFERENCING = 512, 2, 4
+_FLATTENED = ("vmdk", "vhdx", "vpc")  # formats that only qemu-img reads: what boots is their content
 _CHECKED = ("qcow2", "vhdx")  # the formats whose structure `qemu-img check` knows
 _SECTOR = 512
+_VMDK_DESCRIPTOR, _VMDK_FURTHEST = 65536, 2**32
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def unpack(given: Path, disk: Path, limits: Images) -> Disk:
         os.truncate(disk, disk.stat().st_size - _FOOTER)  # what is left is the disk, byte for byte
     if found in _CHECKED:
         _check(disk, found)
+    if found in _FLATTENED:
+        found = _flatten(disk, found, limits)
     size = disk.stat().st_size if found == "raw" else _virtual_size(disk, found)
     if found == "raw":
         _refuse_cut_table(disk, size)
@@ -124,6 +128,8 @@ def _inspect(path: Path, limits: Images) -> tuple[str, str]:
     _refuse_size(path.stat().st_size, limits)
     if name == "vhd":
         _refuse_differencing(path)
+    if name == "vmdk":
+        _refuse_vmdk_parent(path)
     if QEMU_NAMES[name] == "raw" and _fixed_vhd(path):
         return "raw", "vhd (fixed)"
     return QEMU_NAMES[name], "raw" if name == "gpt" else name
@@ -162,6 +168,40 @@ def _refuse_differencing(path: Path) -> None:
         )
 
 
+def _flatten(disk: Path, name: str, limits: Images) -> str:
+    """Put the disk's content in its place, opened with no parent whatever it says of one. Returns the format it has then."""
+    _refuse_size(_virtual_size(disk, name), limits)
+    flat = disk.with_name("flat.partial")
+    how = f"driver={name},file.driver=file,file.filename={disk}"
+    qemu_img("convert", "-q", "--image-opts", "-O", "raw", how, str(flat), reads=[disk], writes=flat)
+    flat.replace(disk)
+    return "raw"
+
+
+def _refuse_vmdk_parent(path: Path) -> None:
+    """A VMDK stands alone when its descriptor (Virtual Disk Format 1.1, "Descriptor") names no parent and one sparse extent."""
+    with path.open("rb") as file:
+        head = file.read(_SECTOR)
+        text = head + file.read(_VMDK_DESCRIPTOR)
+        if head.startswith(b"KDMV"):
+            start, count = struct.unpack_from("<QQ", head, 28)
+            file.seek(min(start, _VMDK_FURTHEST) * _SECTOR)
+            text = file.read(min(count * _SECTOR, _VMDK_DESCRIPTOR))
+    said = {
+        key.strip().lower(): value.strip(b' "\r').lower()
+        for key, _, value in (x.partition(b"=") for x in text.split(b"\n"))
+    }
+    parents = [key.decode() for key in said if key.startswith(b"parentfile")]
+    if parents or said.get(b"parentcid", b"ffffffff") != b"ffffffff":
+        raise ImageInvalid(
+            "it is not safe to open: its data is in a parent", "merge it with its parent: qemu-img convert"
+        )
+    if said.get(b"createtype") not in (b"monolithicsparse", b"streamoptimized"):
+        raise ImageInvalid(
+            "it is not safe to open: its data is in other files", "make it stand alone: qemu-img convert"
+        )
+
+
 def _refuse_cut_table(path: Path, size: int) -> None:
     """A GPT names its last block (UEFI 2.10, 5.3.2: AlternateLBA); a file that ends before it has been cut."""
     with path.open("rb") as file:
@@ -177,7 +217,9 @@ def _refuse_cut_table(path: Path, size: int) -> None:
 def _virtual_size(path: Path, name: str) -> int:
     import msgspec
 
-    told = msgspec.json.decode(qemu_img("info", "-f", name, "--output=json", str(path)), type=dict[str, Any])
+    told = msgspec.json.decode(
+        qemu_img("info", "-f", name, "--output=json", str(path), reads=[path]), type=dict[str, Any]
+    )
     return int(told["virtual-size"])
 
 
@@ -185,23 +227,9 @@ def _check(path: Path, name: str) -> None:
     """Structure: reference counts right, and every cluster inside the file. Only leaks are forgiven (status 3)."""
     import msgspec
 
-    answer = qemu_img("check", "-f", name, "--output=json", str(path), fine=(0, 3))
+    answer = qemu_img("check", "-f", name, "--output=json", str(path), reads=[path], fine=(0, 3))
     end = int(msgspec.json.decode(answer, type=dict[str, Any]).get("image-end-offset", 0))
     if end > path.stat().st_size:
         raise ImageInvalid(
             f"its data goes to byte {end}, the file has {path.stat().st_size}", "it is cut; copy it again"
         )
-
-
-def qemu_img(*arguments: str, fine: tuple[int, ...] = (0,)) -> bytes:
-    """Run qemu-img, its format named by the caller. Raises ImageInvalid with its last word."""
-    try:
-        done = subprocess.run(
-            ["qemu-img", *arguments], capture_output=True, check=False, env={**os.environ, "LC_ALL": "C"}
-        )
-    except FileNotFoundError:
-        raise EngineUnavailable("qemu-img is not installed", "apt-get install qemu-utils") from None
-    if done.returncode not in fine:
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-        raise ImageInvalid(f"qemu-img {arguments[0]}: {said[-1][:200]}", "it is cut or damaged; copy it again")
-    return done.stdout

@@ -10,7 +10,7 @@ from certify.images.candidate import hex_of
 from certify.images.chunks import Manifest, make_manifest, read_manifest
 from certify.images.store import Store, locked
 from certify.nodes.platform import Progress
-from certify_disk.formats import qemu_img
+from certify_disk.confined import qemu_img
 from certify_disk.transport import DiskSource
 
 
@@ -32,7 +32,8 @@ def raw_disk(store: Store, source: DiskSource, progress: Progress) -> RawDisk:
             progress("making its raw disk")
             folder.mkdir(exist_ok=True, mode=0o700)
             partial = folder / "partial"
-            qemu_img("convert", "-q", "-f", source.format, "-O", "raw", str(source.path), str(partial))
+            how = ("convert", "-q", "-f", source.format, "-O", "raw", str(source.path), str(partial))
+            qemu_img(*how, reads=[source.path], writes=partial)
             progress("digesting its chunks")
             manifest, blocks = make_manifest(partial, source.candidate.digest)
             partial.chmod(0o400)

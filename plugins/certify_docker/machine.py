@@ -9,6 +9,7 @@ from certify.config import ContainerPlatform, seconds
 from certify.errors import BootFailed, NodeLost
 from certify.nodes.platform import Channel, MachineFacts, StopReport
 from certify_docker.boot_mode import TOOLS
+from certify_docker.cgroup import remove_group
 from certify_docker.channel import ExecChannel
 from certify_docker.engine import translated
 from certify_docker.readiness import wait_ready
@@ -130,10 +131,12 @@ class DockerMachine:
 
 
 def remove_container(client: Any, container: str) -> bool:
-    """Remove a container and its anonymous volumes; False when it was gone already."""
+    """Remove a container, its anonymous volumes and its control group; False when it was gone already."""
     try:
         with translated():
+            found = client.api.inspect_container(container)
             client.api.remove_container(container, force=True, v=True)
+        remove_group(str(found["HostConfig"].get("CgroupParent") or ""))
         return True
     except NodeLost:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
@@ -16,6 +17,7 @@ from certify.nodes.owner import this_process
 from certify.nodes.platform import MachineFacts, NodeSpec, Progress
 from certify_docker.boot_mode import TOOLS, BootPlan, mode_of, plan
 from certify_docker.busybox import archive
+from certify_docker.cgroup import Engine
 from certify_docker.disk import DISK_CONFIG, import_disk
 from certify_docker.engine import NODE_LABEL, OWNER_LABEL, RUN_LABEL, connect, translated
 from certify_docker.load import ensure_image
@@ -83,7 +85,8 @@ class DockerPlatform:
     def boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> DockerMachine:
         self.prepare(source, spec.run_id, progress)
         candidate = self._bootable(source, progress)
-        boot_plan = plan(candidate, self._settings, cgroup_version=str(self._engine.get("CgroupVersion", "1")))
+        name = f"certify-{spec.run_id}-{spec.node_id}"
+        boot_plan = plan(candidate, self._settings, engine=Engine.of(self._engine), container=name)
         progress(f"booting ({boot_plan.mode})")
         container, lent_shell = self._create(candidate, boot_plan, spec)
         try:
@@ -111,7 +114,7 @@ class DockerPlatform:
             "engine": self._engine["ServerVersion"],
             "storage": self._engine["Driver"],
             "kernel": self._engine["KernelVersion"],
-            "cgroup": self._engine.get("CgroupVersion", "1"),
+            "cgroup": Engine.of(self._engine).version,
             "network": self._settings.network,
             "memory": self._settings.memory,
             "shell": "busybox from outside" if lent_shell else "the image's /bin/sh",
@@ -143,14 +146,14 @@ class DockerPlatform:
         api = self._client.api
         arguments, host = dict(boot_plan.create), dict(boot_plan.host)
         if candidate.kind == "disk":  # a container has none of the file systems that a machine's fstab names
-            host["binds"] = {"/dev/null": {"bind": "/etc/fstab", "mode": "ro"}}
+            host["binds"] = [*host.get("binds", []), "/dev/null:/etc/fstab:ro"]
         if with_tools:
             arguments["volumes"] = [TOOLS]
         with translated(BootFailed, BootFailed):
             created = api.create_container(
                 candidate.config_digest,
-                name=f"certify-{spec.run_id}-{spec.node_id}",
-                hostname=spec.node_id[:63].strip("-."),
+                name=boot_plan.container,
+                hostname=host_name(spec.node_id),
                 labels={RUN_LABEL: spec.run_id, NODE_LABEL: spec.node_id, OWNER_LABEL: this_process()},
                 host_config=api.create_host_config(network_mode=self._network(spec.run_id), **host),
                 **arguments,
@@ -178,3 +181,8 @@ class DockerPlatform:
                     )
                 self._networks[run_id] = made["Id"]
             return self._networks[run_id]
+
+
+def host_name(node: str) -> str:
+    """A node's name as a host name (RFC 1123, 2.1): an init system writes another one anew, which nothing then resolves."""
+    return re.sub(r"[^a-zA-Z0-9-]+", "-", node)[:63].strip("-")

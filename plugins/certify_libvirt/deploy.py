@@ -62,8 +62,6 @@ class LibvirtFleet:
         return None
 
     def provision(self, instance: PlannedInstance, source: ImageSource, release: Release) -> str:
-        if source.candidate.digest != release.digest:
-            raise RolloutError(f"{release.resource_uri} is no longer the blessed digest {release.digest}")
         found = self._find(instance.name, release)
         if found is None:
             self._create(instance.name, source, release)

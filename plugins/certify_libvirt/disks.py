@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import struct
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,8 +13,8 @@ from certify.errors import ImageInvalid, UsageError
 from certify.images.candidate import ImageSource
 from certify.images.store import Store
 from certify.nodes.platform import NodeSpec, Progress
+from certify_disk.confined import qemu_img
 from certify_disk.contents import boots_with
-from certify_disk.formats import qemu_img
 from certify_disk.seed import read_user_data, seed_iso
 from certify_disk.transport import DiskSource
 from certify_libvirt.access import vendor_data
@@ -110,7 +111,8 @@ class LocalDisks:
         disks.mkdir(mode=0o700)
         _overlay(base.path, base.format, disks / "disk", node_disk_size(base.virtual_size, self._settings))
         if self._settings.data_disk:
-            qemu_img("create", "-q", "-f", "qcow2", str(disks / "data"), str(size_bytes(self._settings.data_disk)))
+            data = disks / "data"
+            qemu_img("create", "-q", "-f", "qcow2", str(data), str(size_bytes(self._settings.data_disk)), writes=data)
         if wants_seed(profile, self._settings):
             (disks / "seed").write_bytes(node_seed(spec, self.user_data()))
         if profile.firmware in FIRMWARE_FILES:
@@ -120,7 +122,7 @@ class LocalDisks:
     def fork(self, folder: Path, snapshot: Snapshot) -> Files:
         disks = self._store.folder("nodes") / folder.name
         disks.mkdir(mode=0o700)
-        _overlay(snapshot.disk, "qcow2", disks / "disk", None)
+        _overlay(snapshot.disk, "qcow2", disks / "disk", _qcow2_size(snapshot.disk))
         for name in ("nvram", "seed"):
             if (snapshot.folder / name).exists():
                 shutil.copyfile(snapshot.folder / name, disks / name)
@@ -130,8 +132,16 @@ class LocalDisks:
         shutil.rmtree(Path(files.disk).parent, ignore_errors=True)
 
 
-def _overlay(base: Path, form: str, target: Path, size: int | None) -> None:
-    qemu_img("create", "-q", "-f", "qcow2", "-F", form, "-b", str(base), str(target), *([str(size)] if size else []))
+def _overlay(base: Path, form: str, target: Path, size: int) -> None:
+    """A writable disk over ``base``, which is only named in it: nothing opens it here."""
+    how = ("create", "-q", "-u", "-f", "qcow2", "-F", form, "-b", str(base), str(target), str(size))
+    qemu_img(*how, writes=target)
+
+
+def _qcow2_size(path: Path) -> int:
+    """The virtual size in bytes that a qcow2 file of our own has (qemu's docs/interop/qcow2.txt, "Header", byte 24)."""
+    with path.open("rb") as file:
+        return int(struct.unpack_from(">Q", file.read(32), 24)[0])
 
 
 def _files(disks: Path, folder: Path) -> Files:

@@ -64,6 +64,8 @@ class Collector:
         if report.when != "teardown":
             return None
         del self._open[report.nodeid]
+        if not any(r.when == "call" or not r.passed for r in reports):
+            return None  # nothing was called: the end of an attempt that is run again, or of a check that never ran
         return _check(reports, reran=report.nodeid in self.reran)
 
 

@@ -16,11 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from certify.config import Images
 from certify.errors import CertifyError, EngineUnavailable, GuestFailed, NodeLost
 from certify.evidence.run import FAILED, NO_VERDICT, PASSED
+from certify.images.files import ImageFiles
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node, ShellSettings
 from certify.nodes.platform import FROM_CACHE, NodeSpec, Platform
+from certify.nodes.root import PROOF, require_root
 from pytest_certify.targets import PlannedTarget
 
 _AT_ONCE = 8
@@ -67,6 +70,7 @@ class NodePool:
         self._counter = itertools.count(1)
         self._cold: dict[str, Future[ColdBoot]] = {}
         self._claimed: set[str] = set()
+        self._files: dict[str, Future[ImageFiles]] = {}
         self.facts: dict[str, Facts] = {}
         self.retired: list[Booting] = []
         self.kept: list[Booting] = []
@@ -120,6 +124,13 @@ class NodePool:
             raise NodeLost(node.lost, "its console log is in the evidence")
         return node
 
+    def files(self, target: PlannedTarget, limits: Images) -> Future[ImageFiles]:
+        """The files of a target's image, being read; begun once, beside whatever else goes on."""
+        digest = target.candidate.digest
+        if digest not in self._files:
+            self._files[digest] = self._executor.submit(target.source.files, limits)
+        return self._files[digest]
+
     def peek(self, key: Key) -> Node | None:
         """The node of ``key`` if it is up, without waiting."""
         booting = self._nodes.get(key)
@@ -154,6 +165,9 @@ class NodePool:
             list(self._executor.map(self._retire, remaining))
         finally:
             self._executor.shutdown(wait=True, cancel_futures=True)
+            for read in self._files.values():
+                if not read.cancelled() and read.exception() is None:
+                    read.result().close()
             for platform in (
                 self._platforms.values() if not self.kept else ()
             ):  # kept nodes use what was made for the run
@@ -184,7 +198,13 @@ class NodePool:
 
         machine = booting.target.platform.boot(booting.target.source, booting.spec, progress)
         booting.ready_after = time.monotonic() - booting.started
-        node = Node(machine, booting.target.candidate, booting.spec, self._settings)
+        try:
+            node = Node(machine, booting.target.candidate, booting.spec, self._settings)
+            require_root(node.run_many([PROOF])[0])
+        except CertifyError as error:
+            error.console = machine.console()  # type: ignore[attr-defined]
+            self._tidy(machine.remove)
+            raise
         if self._is_shared(booting):
             self._executor.submit(self._gather_facts, booting.target.id, node)
         return node

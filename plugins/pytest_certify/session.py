@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from certify.errors import CertifyError, ImageError, UsageError
+from certify.errors import CertifyError, ImageError, NotReadable, UsageError
 from certify.evidence.bundle import Bundle
 from certify.evidence.plan import lacks
+from certify.images.files import ImageFiles
 from certify.images.store import Store
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node
@@ -124,6 +125,9 @@ class CertifySession:
             recorder, ids = self.recorder, [item.nodeid for item in session.items]
             self._guarded(lambda: recorder.collected(ids, self._doubtful(session.items)))
         planned = [(item, target) for item in session.items if (target := collection.target_of(item))]
+        for item, target in planned:
+            if not _skipped(item) and "image_files" in getattr(item, "fixturenames", ()):
+                self.context.pool.files(target, self.context.config.images)
         needed = {self._key(item, target): target for item, target in planned if not _skipped(item)}
         shared = {key: target for key, target in needed.items() if key[0] == "run"}
         self.context.pool.start({**shared, **needed}.items())
@@ -162,6 +166,13 @@ class CertifySession:
         key = ("second", f"{self._item.nodeid} {len(self._others)}")
         self._others.append(key)
         return self._wait(key, target, beside=self._key(self._item, target), **how)
+
+    def files_of(self, target: PlannedTarget) -> ImageFiles | None:
+        """The files of a target's image, read on this host; None for an image that only booting shows. Raises ImageError."""
+        try:
+            return self.context.pool.files(target, self.context.config.images).result()
+        except NotReadable:
+            return None
 
     def first_target_of(self, target: PlannedTarget) -> PlannedTarget:
         """The target of the same candidate that this run names first."""

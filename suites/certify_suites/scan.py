@@ -1,21 +1,31 @@
-"""The node's files, listed once per node and shared by every check that looks at them."""
+"""The files of an image and of its node, listed once and shared by every check that looks at them.
+
+What is *from the image* is read where the image lies, on this host: what its boot mounts over, hides or removes is in it all
+the same. What the node shows beyond that was made by booting. Only where an image cannot be read without booting, its node
+tells both.
+"""
 
 from __future__ import annotations
 
 import re
-import shlex
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import translate
-from typing import cast
+from functools import cached_property
 
+from certify.errors import Unanswered
+from certify.images.files import ImageFiles
 from certify.nodes.node import Node
 from certify.nodes.platform import CLOCK_JUMP
+from certify.nodes.shell import Result
 
-_LIST = "find / -xdev ! -path '/.certify*' ! -path '/proc/*' -exec stat -c '%f|%u|%g|%Z|%s|%n' {} + 2>/dev/null"
+_LIST = "LC_ALL=C find / -xdev ! -path '/.certify*' ! -path '/proc/*' -exec stat -c '%f|%u|%g|%Z|%s|%n' {} +"
 _STARTED = "cat /proc/1/stat; grep btime /proc/stat; getconf CLK_TCK 2>/dev/null || echo 100"
-_TYPE, _LINK, _DIRECTORY, _REGULAR = 0o170000, 0o120000, 0o040000, 0o100000
-_DEVICES = (0o020000, 0o060000)
+_LARGEST = 4 * 1024 * 1024  # larger files are no configuration
+_BINARY = 8192  # a NUL byte in the first so many makes a file binary, as for grep -I
+#: What a tool says of a file that went away while it looked: nothing is missing from its answer.
+_GONE = "No such file or directory"
 
 
 @dataclass(frozen=True)
@@ -32,28 +42,34 @@ class File:
     @property
     def is_regular(self) -> bool:
         """A plain file."""
-        return self.mode & _TYPE == _REGULAR
+        return stat.S_ISREG(self.mode)
 
     @property
     def is_directory(self) -> bool:
         """A directory."""
-        return self.mode & _TYPE == _DIRECTORY
+        return stat.S_ISDIR(self.mode)
 
     @property
     def is_link(self) -> bool:
         """A symbolic link, whose own permissions mean nothing."""
-        return self.mode & _TYPE == _LINK
+        return stat.S_ISLNK(self.mode)
 
     @property
     def is_device(self) -> bool:
         """A block or character device."""
-        return self.mode & _TYPE in _DEVICES
+        return stat.S_ISBLK(self.mode) or stat.S_ISCHR(self.mode)
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Every file of the root filesystem; ``odd`` are lines that are no entry: names with a newline in them."""
+    """Every file of the image and of its node; ``odd`` are lines that are no entry: names with a newline in them.
 
+    ``files`` holds a file of the image twice when booting has changed its owner or permissions: as it is in the image, and
+    as it was found (not ``from_image``).
+    """
+
+    node: Node
+    image: ImageFiles | None
     files: tuple[File, ...]
     odd: tuple[str, ...]
 
@@ -67,20 +83,78 @@ class Scan:
         wanted = _compiled(patterns)
         return [file.path for file in self.files if file.from_image and wanted.match(file.path)]
 
+    def read(self, path: str) -> bytes:
+        """A file's bytes as the image has them, or as the node has them where it cannot be read without booting."""
+        kept = self.image.content(path) if self.image is not None else None
+        return self.node.read(path) if kept is None else kept
 
-def scan(node: Node) -> Scan:
-    """The node's scan, made when first asked for."""
-    if "scan" not in node.extras:
-        listed, started = node.run_many([_LIST, _STARTED], timeout=120)
-        began = _start_time(started.lines) - int(node.how.details.get(CLOCK_JUMP, 0))
-        node.extras["scan"] = _parse(listed.stdout, node.machine.changed_paths(), began)
-    return cast(Scan, node.extras["scan"])
+    def containing(self, pattern: str, folders: Iterable[str], *, names: Iterable[str] = ("*",)) -> list[str]:
+        """The image's text files below folders that contain a regular expression (``^`` and ``$`` match at lines)."""
+        wanted, found = re.compile(pattern.encode(), re.MULTILINE), []
+        fits = _compiled(tuple(f"*/{name}" for name in names))
+        places = tuple(folders)
+        for file in self._texts:
+            inside = any(file.path == place or file.path.startswith(f"{place}/") for place in places)
+            if inside and fits.match(file.path) and wanted.search(self._text(file.path)):
+                found.append(file.path)
+        return found
+
+    @cached_property
+    def _texts(self) -> list[File]:
+        return [file for file in self.files if file.from_image and file.is_regular and 0 < file.size <= _LARGEST]
+
+    def _text(self, path: str) -> bytes:
+        data = self.read(path)
+        return b"" if b"\0" in data[:_BINARY] else data
+
+
+def scan(node: Node, image: ImageFiles | None) -> Scan:
+    """The scan of a node and its image, made when first asked for. Raises Unanswered when the node could not see it all."""
+    name = "scan" if image is not None else "scan of the node alone"
+    known = node.extras.get(name)
+    if not isinstance(known, Scan):
+        known = node.extras[name] = _scan(node, image)
+    return known
+
+
+def _scan(node: Node, image: ImageFiles | None) -> Scan:
+    listed, started = node.run_many([_LIST, _STARTED], timeout=120)
+    began = _start_time(started.lines) - int(node.how.details.get(CLOCK_JUMP, 0))
+    changed = node.machine.changed_paths()
+    inside = [File(f.path, f.mode, f.uid, f.gid, f.size, from_image=True) for f in image.listed()] if image else []
+    seen = {(f.path, f.mode, f.uid, f.gid) for f in inside}
+    beyond = []
+    for file, ctime in _parse(answered(listed)):
+        if (
+            file.path,
+            file.mode,
+            file.uid,
+            file.gid,
+        ) not in seen:  # older than the boot: it came with the image all the same
+            before = file.path not in changed if changed is not None else ctime < began
+            beyond.append(File(file.path, file.mode, file.uid, file.gid, file.size, from_image=before))
+    return Scan(node, image, (*inside, *beyond), tuple(_odd(listed.stdout)))
+
+
+def answered(result: Result, *, fine: tuple[int, ...] = (0,)) -> Result:
+    """``result``, if its command could look everywhere. Raises Unanswered otherwise: a part of an answer is none."""
+    said = [
+        line for line in result.stderr.decode("utf-8", "replace").splitlines() if line.strip() and _GONE not in line
+    ]
+    gone_only = bool(result.stderr.strip()) and not said
+    if said or (result.status not in fine and not gone_only):
+        reason = said[0] if said else f"status {result.status}"
+        raise Unanswered(
+            f"{' '.join(result.command.split())[:80]}: {reason[:200]}",
+            "the node could not see everything, so nothing is known of what it did not see",
+        )
+    return result
 
 
 def unlisted(paths: Iterable[str], allowed: Iterable[str]) -> list[str]:
     """The paths that no pattern of the allow-list covers."""
     listed = _compiled(tuple(allowed))
-    return sorted(path for path in paths if not listed.match(path))
+    return sorted({path for path in paths if not listed.match(path)})
 
 
 def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
@@ -88,24 +162,23 @@ def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)")
 
 
-def grep(node: Node, pattern: str, folders: Iterable[str], *, options: str = "-rIlE") -> list[str]:
-    """Files below folders that contain an extended regular expression; binary files are not looked into."""
-    places = " ".join(shlex.quote(folder) for folder in folders)
-    return node.run(f"grep {options} -e {shlex.quote(pattern)} {places} 2>/dev/null", timeout=120).lines
-
-
-def _parse(raw: bytes, changed: frozenset[str] | None, started: int) -> Scan:
-    """``changed`` is what the driver knows to be new since the boot; without it, what has changed since ``started``."""
-    files, odd = [], []
-    for line in raw.decode("utf-8", "surrogateescape").splitlines():
+def _parse(result: Result) -> list[tuple[File, int]]:
+    """Files as the node lists them, each with its change time."""
+    found = []
+    for line in result.stdout.decode("utf-8", "surrogateescape").splitlines():
         fields = line.split("|", 5)
-        if len(fields) != 6 or not all(f.isdigit() for f in fields[1:5]) or not fields[5].startswith("/"):
-            odd.append(line)
-            continue
-        mode, uid, gid, ctime, size = int(fields[0], 16), *map(int, fields[1:5])
-        from_image = fields[5] not in changed if changed is not None else ctime < started
-        files.append(File(fields[5], mode, uid, gid, size, from_image))
-    return Scan(tuple(files), tuple(odd))
+        if _is_entry(fields):
+            mode, uid, gid, ctime, size = int(fields[0], 16), *map(int, fields[1:5])
+            found.append((File(fields[5], mode, uid, gid, size, from_image=False), ctime))
+    return found
+
+
+def _odd(raw: bytes) -> list[str]:
+    return [line for line in raw.decode("utf-8", "surrogateescape").splitlines() if not _is_entry(line.split("|", 5))]
+
+
+def _is_entry(fields: list[str]) -> bool:
+    return len(fields) == 6 and all(f.isdigit() for f in fields[1:5]) and fields[5].startswith("/")
 
 
 def _start_time(lines: list[str]) -> int:

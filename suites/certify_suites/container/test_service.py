@@ -10,7 +10,7 @@ import pytest
 from certify.images.candidate import Candidate
 from certify.nodes.facts import Socket
 from certify.nodes.node import Node
-from certify_suites.scan import scan, unlisted
+from certify_suites.scan import Scan, unlisted
 
 pytestmark = pytest.mark.platform("container")
 
@@ -77,9 +77,9 @@ def test_process_1_has_no_capabilities(node: Node) -> None:
     assert int(lines[0].split()[1], 16) == 0, lines[0]
 
 
-def test_service_cannot_change_its_code(node: Node, settings: dict[str, Any]) -> None:
+def test_service_cannot_change_its_code(node: Node, settings: dict[str, Any], scanned: Scan) -> None:
     """An intruder who can write the program stays after a restart."""
-    files = {file.path: file for file in scan(node).files}
+    files = {file.path: file for file in scanned.files}
     bad = set()
     for process in _processes(node):
         file = files.get(process.exe)
@@ -96,12 +96,10 @@ def test_logs_go_to_standard_output(node: Node) -> None:
 
 
 @pytest.mark.needs("service")
-def test_no_log_files_are_written(node: Node) -> None:
+def test_no_log_files_are_written(scanned: Scan) -> None:
     """A log file inside a container fills its layer until the host is full."""
     logs = [
-        f.path
-        for f in scan(node).files
-        if f.path.startswith("/var/log/") and f.is_regular and not f.from_image and f.size
+        f.path for f in scanned.files if f.path.startswith("/var/log/") and f.is_regular and not f.from_image and f.size
     ]
     assert logs == []
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from certify.images.candidate import Candidate
-from certify.nodes.node import Node
-from certify_suites.scan import grep, scan, unlisted
+from certify_suites.scan import Scan, unlisted
 
 _PRIVATE = "-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----"
 _TOKENS = (
@@ -17,49 +16,38 @@ _TOKENS = (
     r"|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,}|AIza[0-9A-Za-z_-]{35}|sk_live_[0-9a-zA-Z]{24,}"
 )
 _PASSWORDS = (
-    r"^[^#;/]*(password|passwd|secret|api[_-]?key|token)[\"']?[[:space:]]*[:=]"
-    r"[[:space:]]*[\"']?[^\"'[:space:]<>{}$(*]{6,}[\"']?[[:space:]]*$"
+    r"(?i)^[^#;/\n]*(password|passwd|secret|api[_-]?key|token)[\"']?[^\S\n]*[:=]"
+    r"[^\S\n]*[\"']?[^\"'\s<>{}$(*]{6,}[\"']?[^\S\n]*$"
 )
 _ENVIRONMENT = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|PRIVATE_KEY|CREDENTIAL)", re.IGNORECASE)
 
 
-def _ours(node: Node, paths: list[str], allowed: list[str]) -> list[str]:
-    """Of the found paths those that came with the image and are not allowed."""
-    image = {file.path for file in scan(node).files if file.from_image}
-    return unlisted((path for path in paths if path in image), allowed)
-
-
-def test_no_authorized_keys(node: Node) -> None:
+def test_no_authorized_keys(scanned: Scan) -> None:
     """An authorised key in an image opens every machine made from it."""
-    files = scan(node).named("*/.ssh/authorized_keys*", "/etc/ssh/authorized_keys*")
-    assert [path for path in files if node.read(path).strip()] == []
+    files = scanned.named("*/.ssh/authorized_keys*", "/etc/ssh/authorized_keys*")
+    assert [path for path in files if scanned.read(path).strip()] == []
 
 
-def test_no_private_keys(node: Node, settings: dict[str, Any]) -> None:
+def test_no_private_keys(scanned: Scan, settings: dict[str, Any]) -> None:
     """A private key in an image is published to everybody who can pull it."""
-    found = grep(node, _PRIVATE, settings["search_in"])
-    assert _ours(node, found, settings["private_keys_allowed"]) == []
+    found = scanned.containing(_PRIVATE, settings["search_in"])
+    assert unlisted(found, settings["private_keys_allowed"]) == []
 
 
-def test_no_tokens(node: Node, settings: dict[str, Any]) -> None:
+def test_no_tokens(scanned: Scan, settings: dict[str, Any]) -> None:
     """Cloud, forge and payment tokens have recognisable forms; so attackers recognise them too."""
-    assert _ours(node, grep(node, _TOKENS, settings["search_in"]), settings["secrets_allowed"]) == []
+    assert unlisted(scanned.containing(_TOKENS, settings["search_in"]), settings["secrets_allowed"]) == []
 
 
-def test_no_passwords_in_configuration(node: Node, settings: dict[str, Any]) -> None:
+def test_no_passwords_in_configuration(scanned: Scan, settings: dict[str, Any]) -> None:
     """A password in a configuration file of an image is the same everywhere and cannot be changed."""
     places = ["/etc/default", "/etc/environment", "/opt", "/srv", "/app", "/usr/local/etc", "/root"]
-    found = grep(
-        node,
-        _PASSWORDS,
-        places,
-        options="-rIliE --include=*.conf --include=*.cfg --include=*.ini --include=*.env"
-        " --include=*.yaml --include=*.yml --include=*.json --include=*.properties --include=.env --include=environment",
-    )
-    assert _ours(node, found, settings["secrets_allowed"]) == []
+    endings = ("conf", "cfg", "ini", "env", "yaml", "yml", "json", "properties")
+    found = scanned.containing(_PASSWORDS, places, names=[*(f"*.{ending}" for ending in endings), "environment"])
+    assert unlisted(found, settings["secrets_allowed"]) == []
 
 
-def test_no_credential_files(node: Node) -> None:
+def test_no_credential_files(scanned: Scan) -> None:
     """Files that tools keep logins in."""
     names = (
         ".netrc",
@@ -75,8 +63,8 @@ def test_no_credential_files(node: Node) -> None:
         ".config/gcloud/credentials.db",
         ".azure/accessTokens.json",
     )
-    found = scan(node).named(*(f"{home}/{name}" for home in ("/root", "/home/*", "/var/lib/*") for name in names))
-    assert [path for path in found if node.read(path).strip()] == []
+    found = scanned.named(*(f"{home}/{name}" for home in ("/root", "/home/*", "/var/lib/*") for name in names))
+    assert [path for path in found if scanned.read(path).strip()] == []
 
 
 @pytest.mark.control("CIS-DOCKER-4.10")

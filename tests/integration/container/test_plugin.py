@@ -39,11 +39,11 @@ def test_green(checks: Workspace, engine: docker.DockerClient) -> None:
     assert done.status == 0, done.text
     digest = engine.images.get("certify-demo:scratch").id
     assert f"certify: {SCRATCH} = {digest}" in done.out
-    assert "PASSED     docker-daemon:certify-demo:scratch on container: 2 passed" in done.out
+    assert "PASSED     docker-daemon:certify-demo:scratch on container: 3 passed" in done.out
     run = checks.last_run
     assert run["status"] == "finished"
     assert [c["id"] for c in run["checks"]] == [
-        f"ours.test_ours::test_{n}[certify-demo:scratch-container]" for n in ("host", "node")
+        f"ours.test_ours::test_{n}[certify-demo:scratch-container]" for n in ("host", "node", "plain")
     ]
     assert left_behind(engine, run["id"]) == []
 
@@ -62,7 +62,7 @@ def test_evidence_is_complete(checks: Workspace) -> None:
     assert "echo why" in (folder / node / "shell.log").read_text()
     suite = ElementTree.parse(folder / "junit.xml").getroot().find("testsuite")
     assert suite is not None
-    assert (suite.get("tests"), suite.get("failures")) == ("3", "1")
+    assert (suite.get("tests"), suite.get("failures")) == ("4", "1")
     results = [json.loads(p.read_text()) for p in (folder / "allure-results").glob("*-result.json")]
     failed = next(r for r in results if r["status"] == "failed")
     kinds = {a["name"]: (folder / "allure-results" / a["source"]).read_text() for a in failed["attachments"]}
@@ -95,7 +95,8 @@ def test_selecting(checks: Workspace, more: list[str], ids: set[str]) -> None:
     done = checks.pytest("--image", SCRATCH, "ours", "-v", *more)
     assert done.status == 0
     assert {name for name in ("test_host", "test_node", "test_plain") if f"::{name}" in done.out} == ids
-    assert len(checks.last_run["deselected"]) == 2 - len(ids & {"test_host", "test_node"})
+    assert len(checks.last_run["deselected"]) == 3 - len(ids)
+    assert set(checks.last_run["verdicts"].values()) == {"INCOMPLETE"}
 
 
 def test_last_failed_stop_at_first_and_ids_from_a_report(checks: Workspace) -> None:
@@ -104,13 +105,14 @@ def test_last_failed_stop_at_first_and_ids_from_a_report(checks: Workspace) -> N
     assert done.status == 1
     run = checks.last_run
     assert {c["outcome"] for c in run["checks"]} == {"failed", "no-verdict"}
-    assert all("not run" in c["reason"] for c in run["checks"] if c["outcome"] == "no-verdict")
+    assert all("never run" in c["reason"] for c in run["checks"] if c["outcome"] == "no-verdict")
     again = checks.pytest("--image", SCRATCH, "ours", "--lf")
     assert "1 failed" in again.out
     assert list(checks.outcomes().values()) == ["failed"]
     name = "certify_suites.container.test_config::test_ports_are_well_formed[certify-demo:scratch-container]"
     assert checks.pytest("--image", SCRATCH, name).status == 0
-    assert [c["id"] for c in checks.last_run["checks"]] == [name]
+    assert list(checks.outcomes()) == ["test_ports_are_well_formed"]
+    assert checks.last_run["verdicts"] == {"certify-demo:scratch-container": "INCOMPLETE"}
 
 
 def test_collect_only_boots_and_writes_nothing(checks: Workspace) -> None:
@@ -126,8 +128,8 @@ def test_several_workers(checks: Workspace, engine: docker.DockerClient) -> None
     )
     run = checks.last_run
     assert done.status == 1, done.text  # /web is not in the good image
-    assert run["verdicts"] == {"certify-demo:scratch-container": "PASSED", "certify-demo:good-container": "FAILED"}
-    assert len(run["checks"]) == 4
+    assert run["verdicts"] == {"certify-demo:scratch-container": "INCOMPLETE", "certify-demo:good-container": "FAILED"}
+    assert len([c for c in run["checks"] if c["outcome"] != "deselected"]) == 4
     assert {t["boot"] for t in run["targets"]} == {"cold"}
     assert left_behind(engine, run["id"]) == []
 
@@ -202,8 +204,8 @@ def test_everything_skipped_proves_nothing(work: Workspace) -> None:
 def test_nothing_collected(work: Workspace) -> None:
     work.write("empty/test_e.py", "")
     done = work.pytest("--image", SCRATCH, "empty")
-    assert done.status == 5
-    assert "no check ran" in done.out
+    assert done.status == 4
+    assert "no check in" in done.err
 
 
 def test_a_node_lost_in_the_middle_is_no_verdict(work: Workspace, engine: docker.DockerClient) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,10 @@ from certify.config import Fleet, Health, Instance
 from certify.deploy.executor import Executor
 from certify.deploy.plan import lint, make_plan
 from certify.deploy.rollout import Rollout, Status, begin
-from certify.errors import LeaseLost, RolloutError
+from certify.errors import LeaseLost, NotVerified, RolloutError
 from certify.ledger.rollouts import RolloutLedger
 from certify.trust.pointer import Pointer
+from certify.trust.sealed import Seal
 from tests.fakes import FakeSource
 from tests.unit.deploy.samples import NEW, OLD, MemoryFleet, plan
 
@@ -22,7 +25,7 @@ ALL = [(verb, f"web-{i}") for verb in ("provision", "validate", "admit", "soak")
 
 
 def ledger_at(tmp_path: Path, owner: str = "me", *, alive: bool = False) -> RolloutLedger:
-    return RolloutLedger(f"sqlite:///{tmp_path}/state/certify.db", owner, lambda _: alive)
+    return RolloutLedger(f"sqlite:///{tmp_path}/state/certify.db", owner, lambda _: alive, Seal(tmp_path / "keys"))
 
 
 def go(ledger: RolloutLedger, fleet: MemoryFleet, state: Rollout | None = None) -> Rollout:
@@ -31,7 +34,11 @@ def go(ledger: RolloutLedger, fleet: MemoryFleet, state: Rollout | None = None) 
     if found is None:
         found = begin("r1", plan())
         ledger.start(found)
-    return Executor(ledger, fleet, FakeSource, lambda *_: None).run(found)
+    return Executor(ledger, fleet, source, lambda *_: None).run(found)
+
+
+def source() -> FakeSource:
+    return FakeSource("new", NEW.digest)
 
 
 def old_fleet(**more: object) -> MemoryFleet:
@@ -92,7 +99,7 @@ def test_killed_anywhere_it_ends_as_if_it_had_not_been(
             state = begin("r1", plan())
             ledger.start(state)
         try:
-            Executor(ledger, fleet, FakeSource, kill).run(state)
+            Executor(ledger, fleet, source, kill).run(state)
         except Killed:
             continue
     final = ledger_at(tmp_path).all("web")[0]
@@ -131,7 +138,7 @@ def test_a_database_that_cannot_be_opened_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no database, and long enough to be looked at" * 100)
     for url in (f"sqlite:///{tmp_path}/file", "nonsense", "postgresql+nodriver://x/y"):
         with pytest.raises(RolloutError, match="state: cannot open"):
-            RolloutLedger(url, "me", lambda _: False)
+            RolloutLedger(url, "me", lambda _: False, Seal(Path("unused")))
 
 
 def pointer() -> Pointer:
@@ -157,3 +164,27 @@ def test_a_plan_that_could_only_fail_is_refused(health: Health, says: str) -> No
     fleet = Fleet(fleet="web", health=health, instances=[Instance(name="a", publish={"80": 80})])
     with pytest.raises(RolloutError, match=says):
         lint(fleet)
+
+
+def test_other_bytes_than_the_blessed_are_never_provisioned(tmp_path: Path) -> None:
+    fleet, ledger = old_fleet(), ledger_at(tmp_path)
+    ledger.take_lease("web")
+    state = begin("r1", plan())
+    ledger.start(state)
+    ended = Executor(ledger, fleet, lambda: FakeSource("new", OLD.digest), lambda *_: None).run(state)
+    assert ended.status is Status.PAUSED
+    assert "not the blessed digest" in ended.reason
+    assert ("provision", "web-0") not in fleet.calls
+
+
+def test_a_plan_that_somebody_changed_is_not_carried_out(tmp_path: Path) -> None:
+    ledger = ledger_at(tmp_path)
+    ledger.take_lease("web")
+    ledger.start(begin("r1", plan()))
+    file = tmp_path / "state" / "certify.db"
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        row = database.execute("select state from rollouts").fetchone()[0]
+        database.execute("update rollouts set state = ?", (row.replace("2" * 64, "3" * 64),))
+        database.commit()
+    with pytest.raises(NotVerified, match="rollout r1 in the ledger was changed"):
+        ledger.unfinished("web")

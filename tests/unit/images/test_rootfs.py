@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ class LayeredSource(FakeSource):
     def __init__(self, *layers: list[Member]) -> None:
         super().__init__()
         self._blobs = [_tar(layer) for layer in layers]
+        self.candidate = replace(self.candidate, diff_ids=tuple(digest_of(blob) for blob in self._blobs))
 
     def layers(self) -> tuple[Layer, ...]:
         return tuple(Layer(digest_of(b), len(b), "tar") for b in self._blobs)

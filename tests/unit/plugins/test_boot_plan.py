@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from certify.errors import ShellUnavailable
 from certify.images.candidate import ImageConfig
 from certify_docker.boot_mode import plan
 from certify_docker.busybox import archive, is_static_for
+from certify_docker.cgroup import Engine
 from tests.fakes import FakeSource
 
 
@@ -18,21 +20,48 @@ def candidate_with(*command: str):  # type: ignore[no-untyped-def]
     return replace(FakeSource().candidate, config=ImageConfig(cmd=command))
 
 
+ENGINE = Engine("1", "cgroupfs")
+
+
 @pytest.mark.parametrize("command", [("/sbin/init",), ("/serve",), ()])
 def test_nothing_is_ever_privileged(command: tuple[str, ...]) -> None:
-    host = plan(candidate_with(*command), ContainerPlatform(), cgroup_version="1").host
+    host = plan(candidate_with(*command), ContainerPlatform(), engine=ENGINE, container="c").host
     assert "privileged" not in host
+    assert "cap_add" not in host
     assert host["mem_limit"] == 1024**3
     assert host["cap_drop"] == ["MKNOD", "NET_RAW"]
     assert ("security_opt" in host) == (command != ("/sbin/init",))
 
 
-def test_an_init_gets_what_systemd_needs_and_no_more() -> None:
-    first = plan(candidate_with("/sbin/init"), ContainerPlatform(), cgroup_version="1")
-    assert (first.host["cap_add"], first.host["cgroupns"]) == (["SYS_ADMIN"], "private")
-    assert "binds" not in first.host
-    second = plan(candidate_with("/sbin/init"), ContainerPlatform(), cgroup_version="2")
-    assert second.host["binds"] == ["/sys/fs/cgroup:/sys/fs/cgroup:rw"]
+@pytest.mark.parametrize(
+    ("engine", "mounted"),
+    [
+        (Engine("1", "cgroupfs"), r"/sys/fs/cgroup/systemd/certify[0-9a-f]{16}"),
+        (Engine("2", "cgroupfs"), r"/sys/fs/cgroup/certify[0-9a-f]{16}"),
+        (Engine("2", "systemd"), r"/sys/fs/cgroup/certify[0-9a-f]{16}\.slice"),
+    ],
+)
+def test_an_init_gets_a_control_group_of_its_own_and_no_more(engine: Engine, mounted: str) -> None:
+    host = plan(candidate_with("/sbin/init"), ContainerPlatform(), engine=engine, container="c").host
+    [bind] = host["binds"]
+    source, target, mode = bind.split(":")
+    assert source == target
+    assert mode == "rw"
+    assert re.fullmatch(mounted, source)
+    assert source.endswith(host["cgroup_parent"].strip("/"))
+    other = plan(candidate_with("/sbin/init"), ContainerPlatform(), engine=engine, container="d").host
+    assert other["cgroup_parent"] != host["cgroup_parent"]
+
+
+@pytest.mark.parametrize(
+    ("user", "keeps"), [("", True), ("0", True), ("root", True), ("app", False), ("1000:0", False)]
+)
+def test_root_keeps_its_capabilities_beside_an_unprivileged_process_1(user: str, keeps: bool) -> None:
+    """No new privileges means for good: a root beside a process 1 of another user could read nothing but its own files."""
+    candidate = candidate_with("/serve")
+    candidate = replace(candidate, config=replace(candidate.config, user=user))
+    host = plan(candidate, ContainerPlatform(), engine=ENGINE, container="c").host
+    assert ("security_opt" in host) == keeps
 
 
 def test_the_lent_busybox_must_be_static_and_fit(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

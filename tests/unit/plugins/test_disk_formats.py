@@ -19,8 +19,8 @@ from certify.errors import ImageInvalid, ImageNotFound
 from certify.images.candidate import digest_of
 from certify.images.reference import parse
 from certify.images.resolve import Resolver
+from certify_disk import confined
 from certify_disk.contents import examine
-from certify_disk.formats import qemu_img
 from certify_disk.transport import DiskSource, DiskTransport
 
 MIB = 1024 * 1024
@@ -39,6 +39,11 @@ def opened(limits: Images) -> Callable[[Path], DiskSource]:
         return source
 
     return open_
+
+
+def qemu_img(*arguments: str) -> None:
+    """The tests' own files need no confinement."""
+    subprocess.run(["qemu-img", *arguments], check=True, capture_output=True)
 
 
 def make(path: Path, form: str, size: int = 8 * MIB, *options: str) -> Path:
@@ -157,6 +162,30 @@ def test_extents_elsewhere_are_refused(tmp_path: Path, opened: Callable[[Path], 
     other = line.replace(b"a.vmdk", b"/e/sha").ljust(len(line))[: len(line)]
     path.write_bytes(data.replace(line, other))
     refused(opened, path, "extent")
+
+
+@pytest.mark.parametrize(
+    "change", [(b"parentCID=ffffffff", b"parentCID=12345678"), (b"# Disk DescriptorFile", b'parentFileNameHint="/a"')]
+)
+def test_a_vmdk_with_a_parent_is_refused(
+    tmp_path: Path, opened: Callable[[Path], DiskSource], change: tuple[bytes, bytes]
+) -> None:
+    """``certify inspect`` once copied a file of the host that the hint named."""
+    path = make(tmp_path / "a.vmdk", "vmdk", 8 * MIB, "-o", "subformat=monolithicSparse")
+    old, new = change
+    path.write_bytes(path.read_bytes().replace(old, new.ljust(len(old)), 1))
+    refused(opened, path, "parent")
+
+
+def test_what_reads_foreign_disks_sees_nothing_else(tmp_path: Path) -> None:
+    """Even a parent that no check had noticed could not be read: the reader sees its own files only."""
+    path, out = tmp_path / "a.qcow2", tmp_path / "out"
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret".ljust(MIB, b"\0"))
+    qemu_img("create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(secret), str(path))
+    with pytest.raises(ImageInvalid, match="Could not open backing file"):
+        confined.qemu_img("convert", "-f", "qcow2", "-O", "raw", str(path), str(out), reads=[path], writes=out)
+    assert b"secret" not in out.read_bytes()
 
 
 def test_a_differencing_vhd_is_refused(tmp_path: Path, opened: Callable[[Path], DiskSource]) -> None:

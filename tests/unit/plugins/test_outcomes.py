@@ -48,6 +48,18 @@ def test_passed_on_a_rerun() -> None:
     first = report("setup", "passed"), report("call", "rerun"), report("teardown", "passed")
     again = report("setup", "passed"), report("call", "passed"), report("teardown", "passed")
     assert play(*first[:2], *again) == ["passed-on-rerun"]
+    assert play(*first, *again) == ["passed-on-rerun"]
+
+
+def test_a_check_that_was_never_called_has_no_outcome() -> None:
+    assert play(report("setup", "passed"), report("teardown", "passed")) == []
+
+
+@pytest.mark.parametrize("outcome", ["skipped", "passed", "failed"])
+def test_what_was_expected_to_fail_has_failed(outcome: str) -> None:
+    marked = report("call", outcome)
+    marked.wasxfail = "known"
+    assert play(report("setup", "passed"), marked, report("teardown", "passed")) == ["failed"]
 
 
 def test_reports_of_several_workers_may_be_mixed() -> None:

@@ -1,0 +1,72 @@
+"""A disk's root filesystem, read on this host: implements :class:`certify.images.files.ImageFiles`."""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from certify.errors import ImageInvalid
+from certify.images.files import ImageFile
+from certify_disk.contents import entry_name, root_partition, volume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from certify_disk.transport import DiskSource
+
+_MOST = 2_000_000
+_DEEPEST = 200
+
+
+class DiskFiles:
+    """An ext2/3/4 root. Raises ImageInvalid when there is none, or a damaged one."""
+
+    def __init__(self, source: DiskSource) -> None:
+        self._what = str(source.candidate.reference)
+        self._stack = ExitStack()
+        self._numbers: dict[str, int] = {}
+        try:
+            self._volume: Any = self._stack.enter_context(volume(source, root_partition(source)))
+            self._listed = tuple(self._walk(self._volume, self._volume.root, "", 0))
+            self._by_path = {file.path: file for file in self._listed}
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def listed(self) -> tuple[ImageFile, ...]:
+        return self._listed
+
+    def content(self, path: str) -> bytes | None:
+        for _ in range(8):
+            file = self._by_path.get(path)
+            if file is None or stat.S_ISDIR(file.mode):
+                return None
+            if not stat.S_ISLNK(file.mode):
+                return (
+                    bytes(self._volume.inodes[self._numbers[path]].open().read()) if stat.S_ISREG(file.mode) else None
+                )
+            folder = path.rpartition("/")[0]
+            path = file.link if file.link.startswith("/") else f"{folder}/{file.link}"
+            path = posixpath.normpath(path)
+        return None
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _walk(self, found: Any, directory: Any, below: str, depth: int) -> Iterator[ImageFile]:
+        if depth > _DEEPEST:
+            raise ImageInvalid(f"{self._what}: folders within folders without end", "run e2fsck on the original")
+        for entry, _ in directory.opendir():
+            name = entry_name(entry)
+            if name in (b".", b".."):
+                continue
+            path = f"{below}/{name.decode('utf-8', 'surrogateescape')}"
+            inode = found.inodes[entry.inode]
+            self._numbers[path] = int(entry.inode)
+            mode = int(inode.i_mode)
+            link = bytes(inode.readlink()).decode("utf-8", "surrogateescape") if stat.S_ISLNK(mode) else ""
+            yield ImageFile(path, mode, int(inode.i_uid), int(inode.i_gid), int(inode.i_size), link)
+            if stat.S_ISDIR(mode):
+                yield from self._walk(found, inode, path, depth + 1)
