@@ -116,11 +116,11 @@ class Platforms(Model, frozen=True):
 
 class Images(Model, frozen=True):
     """Where frozen disk images and memory snapshots are kept, and what is refused: ``max_size`` bounds a disk's declared and
-    unpacked size, ``max_ratio`` how much larger than the file it may unpack."""
+    unpacked size and a layer's, ``max_ratio`` how many times larger than the file either may unpack."""
 
     store: str = "~/.cache/certify"
     max_size: Size = "64GiB"
-    max_ratio: Annotated[int, Meta(ge=2)] = 250
+    max_ratio: Annotated[int, Meta(ge=2)] = 200
 
 
 class Trust(Model, frozen=True):

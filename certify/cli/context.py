@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from certify.images.candidate import printable
+
 if TYPE_CHECKING:
     from certify.config import Config
     from certify.gate.lock import Lock
@@ -61,11 +63,6 @@ def open_image(reference: str) -> ImageSource:
     settings = click.get_current_context().find_object(Settings)
     config = (settings or Settings(None, False)).load()
     return Resolver(Plugins().transports(config)).open(reference)
-
-
-def printable(text: str) -> str:
-    """Images, registries and files are hostile: no control character but a newline reaches the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def print_json(document: Any) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from certify.cli.context import Settings, as_json, open_image, pass_settings, print_json, printable
+from certify.cli.context import Settings, as_json, open_image, pass_settings, print_json
+from certify.images.candidate import printable
 
 if TYPE_CHECKING:
     from certify.images.candidate import Candidate

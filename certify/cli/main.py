@@ -11,8 +11,9 @@ import click
 
 import certify
 from certify.cli import convert, evidence, fleet, lab, lock, project, trust
-from certify.cli.context import Settings, printable
+from certify.cli.context import Settings
 from certify.errors import CertifyError
+from certify.images.candidate import printable
 
 _EPILOG = """\b
 Exit codes: 0 done or yes · 1 no (a gate, a verification, a rollout) ·

@@ -15,10 +15,10 @@ from certify.cli.context import (
     open_image,
     pass_settings,
     print_json,
-    printable,
     table,
 )
 from certify.errors import TrustError, UsageError
+from certify.images.candidate import printable
 
 
 @click.command()

@@ -181,6 +181,11 @@ def resource_uri(candidate: Candidate) -> str:
     return str(Reference(reference.transport, str(Path(reference.location).absolute()), tag=reference.tag))
 
 
+def printable(text: str) -> str:
+    """Foreign text for a terminal: no control character but a newline reaches it."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def digest_of(data: bytes) -> str:
     """``sha256:<hex>`` of ``data``."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
@@ -215,6 +220,10 @@ def verified(pieces: Iterator[bytes], digest: str, size: int, what: str) -> Iter
 def parse_config(raw: bytes, what: str) -> tuple[dict[str, Any], ImageConfig]:
     """Read an OCI image config. Returns the whole document and what certify uses of it. Raises ImageInvalid."""
     document = parse_document(raw, what)
+    for name in ("os", "architecture", "created"):
+        value = document.get(name) or ""
+        if not isinstance(value, str) or len(value) > 100 or not value.isprintable():
+            raise ImageInvalid(f"{what}: its {name} is no name", "do not use this image")
     try:
         return document, image_config(document.get("config") or document.get("Config") or {})
     except (AttributeError, TypeError) as error:

@@ -28,7 +28,7 @@ def certify_transports() -> Iterable[Transport]:
 def certify_platforms(config: Config) -> Iterable[Platform]:
     from certify_docker.platform import DockerPlatform
 
-    return [DockerPlatform(config.platforms.container)]
+    return [DockerPlatform(config.platforms.container, config.images)]
 
 
 @hookimpl

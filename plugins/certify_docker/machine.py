@@ -16,6 +16,8 @@ from certify_docker.readiness import wait_ready
 
 _CONSOLE_CAP = 4 * 1024**2
 _KILLED = 137
+#: Exit codes the engine gives to what was killed, and to what was running when the engine itself died.
+_NOT_BY_ITSELF = (_KILLED, 255)
 
 
 class DockerMachine:
@@ -85,7 +87,12 @@ class DockerMachine:
 
     @property
     def at_fault(self) -> bool:
-        return False
+        """Whether its process 1 ended by itself: not killed from outside, for want of memory, or with its engine."""
+        try:
+            state = self.state()
+        except NodeLost:
+            return False
+        return not state["Running"] and not state.get("OOMKilled") and state["ExitCode"] not in _NOT_BY_ITSELF
 
     def restart(self) -> None:
         try:

@@ -8,11 +8,15 @@ import threading
 import time
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from certify.config import ContainerPlatform, size_bytes
-from certify.errors import BootFailed
-from certify.images.candidate import Candidate, ImageSource, go_architecture, require_platform
+from certify.config import ContainerPlatform, Images, size_bytes
+from certify.errors import BootFailed, GuestFailed
+from certify.files import write_whole
+from certify.images.candidate import Candidate, ImageSource, go_architecture, hex_of, require_platform
+from certify.images.layers import require_layers
+from certify.images.store import Store
 from certify.nodes.owner import this_process
 from certify.nodes.platform import MachineFacts, NodeSpec, Progress
 from certify_docker.boot_mode import TOOLS, BootPlan, mode_of, plan
@@ -23,6 +27,9 @@ from certify_docker.engine import NODE_LABEL, OWNER_LABEL, RUN_LABEL, connect, t
 from certify_docker.load import ensure_image
 from certify_docker.machine import DockerMachine, remove_container
 
+#: The engine's exit codes for a command that is not there, or that cannot be run.
+_CANNOT_RUN = (126, 127)
+
 
 class DockerPlatform:
     """Boots OCI candidates as containers. One per run; boots may run side by side."""
@@ -30,8 +37,9 @@ class DockerPlatform:
     name = "container"
     driver = "docker"
 
-    def __init__(self, settings: ContainerPlatform) -> None:
+    def __init__(self, settings: ContainerPlatform, images: Images | None = None) -> None:
         self._settings = settings
+        self._images = images or Images()
         self._lock = threading.Lock()
         self._networks: dict[str, str] = {}
 
@@ -79,8 +87,23 @@ class DockerPlatform:
             require_platform(source.candidate, go_architecture(self._engine["Architecture"]))
             if source.candidate.kind == "disk":
                 return import_disk(self._client, source, progress)
+            self._require_layers(source, progress)
             ensure_image(self._client, source, progress)
             return source.candidate
+
+    def _require_layers(self, source: ImageSource, progress: Progress) -> None:
+        """The layers are those that the config names, and within limits: an engine that has the config already never looks.
+
+        What one manifest's layers hold never changes, so this is noted by its digest. Raises DigestMismatch, ImageInvalid.
+        """
+        candidate = source.candidate
+        if not candidate.layers:
+            return  # an engine's own image
+        note = Store(Path(self._images.store)).folder("checked") / hex_of(candidate.digest)
+        if not note.exists() or note.read_text() != candidate.config_digest:
+            progress("checking layers")
+            require_layers(source, self._images)
+            write_whole(note, candidate.config_digest.encode())
 
     def boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> DockerMachine:
         self.prepare(source, spec.run_id, progress)
@@ -106,8 +129,17 @@ class DockerPlatform:
 
     def _start(self, container: str, boot_plan: BootPlan, lent_shell: bool) -> DockerMachine:
         started = time.monotonic()
-        with translated(BootFailed, BootFailed):
-            self._client.api.start(container)
+        try:
+            with translated(BootFailed, BootFailed):
+                self._client.api.start(container)
+        except BootFailed as error:
+            with translated(BootFailed, BootFailed):
+                status = self._client.api.inspect_container(container)["State"]["ExitCode"]
+            if status in _CANNOT_RUN:
+                raise GuestFailed(
+                    error.message, "see the image's entrypoint and command: certify inspect REF"
+                ) from None
+            raise
         details = {
             "mode": boot_plan.mode,
             "container": container,

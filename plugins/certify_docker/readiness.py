@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from certify.errors import BootFailed, ShellUnavailable
+from certify.errors import BootFailed, CertifyError, GuestFailed, ShellUnavailable
 from certify.nodes.facts import parse_sockets
 from certify.nodes.platform import Channel
 from certify.nodes.shell import Shell
@@ -24,7 +24,7 @@ _LISTENING = "for f in tcp tcp6; do [ -r /proc/net/$f ] && while read -r l; do e
 def wait_ready(machine: DockerMachine, mode: str, config: dict[str, Any], deadline: float) -> Channel | None:
     """Wait until ready; returns the channel that was asked over, for the node to go on with.
 
-    Raises BootFailed when process 1 ends or the deadline (monotonic clock) passes.
+    Raises GuestFailed when process 1 ends by itself, BootFailed when it is ended or the deadline (monotonic clock) passes.
     """
     shell = Shell(machine.open_channel, timeout=max(1.0, deadline - time.monotonic()))
     asked = {"init": _init_ready, "service": _service_ready}.get(mode, _shell_answers)
@@ -39,9 +39,7 @@ def wait_ready(machine: DockerMachine, mode: str, config: dict[str, Any], deadli
                 waiting_for = f"a shell ({error.message})"
             reason = machine.why_dead()
             if reason:
-                raise BootFailed(
-                    f"{reason} while booting; last words: {last_words(machine)}", "try it with `docker run`"
-                )
+                raise _ended(machine, reason)
             time.sleep(_POLL)
     finally:
         shell.close()
@@ -49,6 +47,14 @@ def wait_ready(machine: DockerMachine, mode: str, config: dict[str, Any], deadli
         f"not ready in time: still waiting for {waiting_for}; last words: {last_words(machine)}",
         "see its console log in the evidence; boot_timeout in certify.yaml gives it more time",
     )
+
+
+def _ended(machine: DockerMachine, reason: str) -> CertifyError:
+    """What it means that process 1 is gone: the image's own doing is a failed check, with its console."""
+    kind: type[CertifyError] = GuestFailed if machine.at_fault else BootFailed
+    error = kind(f"{reason} while booting; last words: {last_words(machine)}", "try it with `docker run`")
+    error.console = machine.console()  # type: ignore[attr-defined]
+    return error
 
 
 def _shell_answers(machine: DockerMachine, shell: Shell, config: dict[str, Any]) -> str:

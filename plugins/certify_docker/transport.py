@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from certify.errors import ImageNotFound
-from certify.images.candidate import Candidate, ImageSource, Layer, image_config
+from certify.images.candidate import Candidate, ImageSource, Layer, image_config, printable
 from certify.images.formats import DockerArchiveTransport
 from certify.images.reference import Reference
 from certify_docker.engine import connected, translated
@@ -76,12 +76,12 @@ def candidate_of(reference: Reference, found: dict[str, Any]) -> Candidate:
         digest=found["Id"],
         kind="oci",
         size=int(found.get("Size") or 0),
-        os=found.get("Os", ""),
-        architecture=found.get("Architecture", ""),
+        os=printable(found.get("Os", "")),
+        architecture=printable(found.get("Architecture", "")),
         config_digest=found["Id"],
         config=image_config(found.get("Config") or {}),
         media_type="application/vnd.docker.container.image.v1+json",
-        created=str(found.get("Created") or ""),
+        created=printable(str(found.get("Created") or "")),
         diff_ids=tuple((found.get("RootFS") or {}).get("Layers") or ()),
     )
 

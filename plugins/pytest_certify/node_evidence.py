@@ -8,6 +8,7 @@ import msgspec
 
 from certify.errors import CertifyError
 from certify.evidence.bundle import Bundle
+from certify.evidence.redact import shortened
 from certify.nodes.node import Node
 from pytest_certify.pool import Booting
 
@@ -29,7 +30,7 @@ def keep_node_evidence(booting: Booting, directory: Path) -> None:
         picture = None  # a machine that is gone has no screen; its console has been kept
     if picture is not None:
         bundle.write(f"{folder}/screenshot.png", picture)
-    bundle.write(f"{folder}/shell.log", node.transcript_since(0).encode("utf-8", "replace"))
+    bundle.write(f"{folder}/shell.log", shortened(node.transcript_since(0)).encode("utf-8", "replace"))
 
 
 def _facts(node: Node) -> bytes:

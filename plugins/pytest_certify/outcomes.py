@@ -8,16 +8,22 @@ from typing import Any
 import pytest
 
 from certify.errors import CertifyError, ImageError, NoVerdict
+from certify.evidence.redact import shortened
 from certify.evidence.run import FAILED, FLAKY, NO_VERDICT, PASSED, SKIPPED, Check
 
 _WORST_LAST = (PASSED, FLAKY, SKIPPED, FAILED, NO_VERDICT)
 _REASON_CAP = 4000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_COLOUR = re.compile(r"\x1b\[(?:(?:0?[01]|2[2-9]|3[1-79]|49|9[0-6])(?:;|(?=m)))*m")
+_UNSAFE = re.compile(f"{_COLOUR.pattern}|{_CONTROL.pattern}")
 _TRANSCRIPT_CAP = 20_000
 
 
-def annotate(report: pytest.TestReport, call: pytest.CallInfo[Any], facts: dict[str, Any]) -> None:
-    """Put what the run needs on the report; plain data, because xdist sends it from worker to controller."""
+def annotate(
+    report: pytest.TestReport, call: pytest.CallInfo[Any], facts: dict[str, Any], *, colours: bool = False
+) -> None:
+    """Put what the run needs on the report; plain data, because xdist sends it from worker to controller. ``colours``: it is
+    shown on a terminal, where pytest's own colours stay."""
     error = call.excinfo.value if call.excinfo else None
     report.certify = {  # type: ignore[attr-defined]
         **facts,
@@ -26,22 +32,37 @@ def annotate(report: pytest.TestReport, call: pytest.CallInfo[Any], facts: dict[
     if isinstance(error, CertifyError):
         report.longrepr = harmless(str(error))  # one line what, one line what to do; no traceback through certify
     if report.failed:
-        _disarm(report)
+        _disarm(report, colours)
 
 
-def harmless(text: str) -> str:
-    """Guests print what they like: control characters, escape sequences first of all, are shown, not sent."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+def harmless(text: str, *, colours: bool = False) -> str:
+    """Guests print what they like: control characters, escape sequences first of all, are shown, not sent.
+
+    With ``colours``, text colours stay (ECMA-48, 8.3.117, no black, no background): they can hide nothing.
+    """
+
+    def shown(found: re.Match[str]) -> str:
+        text = found[0]
+        if len(text) > 1:
+            return text if colours else f"\\x1b{text[1:]}"
+        return f"\\x{ord(text):02x}"
+
+    return _UNSAFE.sub(shown, shortened(text))
 
 
-def _disarm(report: pytest.TestReport) -> None:
+def plain(text: str) -> str:
+    """Harmless, and without colours: for files."""
+    return harmless(_COLOUR.sub("", text))
+
+
+def _disarm(report: pytest.TestReport, colours: bool) -> None:
     """Make every text of a failure harmless: the message, the source lines with values, captured output."""
     report.sections = [(name, harmless(text)) for name, text in report.sections]
     for traceback, crash, _ in getattr(report.longrepr, "chain", ()):
         if crash is not None:
-            crash.message = harmless(crash.message)
+            crash.message = harmless(crash.message, colours=colours)
         for entry in traceback.reprentries:
-            entry.lines = [harmless(line) for line in entry.lines]
+            entry.lines = [harmless(line, colours=colours) for line in entry.lines]
 
 
 class Collector:
@@ -89,11 +110,11 @@ def _check(reports: list[Any], *, reran: bool) -> Check:
         target=facts["target"],
         outcome=outcome,
         suite=facts["suite"],
-        reason=_reason(worst)[:_REASON_CAP] if outcome not in (PASSED, FLAKY) else "",
+        reason=plain(_reason(worst))[:_REASON_CAP] if outcome not in (PASSED, FLAKY) else "",
         duration=round(sum(r.duration for r in reports), 6),
         controls=tuple(facts["controls"]),
         node=facts["node"],
-        transcript=facts["transcript"][:_TRANSCRIPT_CAP] if outcome == FAILED else "",
+        transcript=plain(facts["transcript"])[:_TRANSCRIPT_CAP] if outcome == FAILED else "",
     )
 
 

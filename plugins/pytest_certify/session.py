@@ -14,13 +14,14 @@ import pytest
 from certify.errors import CertifyError, ImageError, NotReadable, UsageError
 from certify.evidence.bundle import Bundle
 from certify.evidence.plan import lacks
+from certify.evidence.redact import shortened
 from certify.images.files import ImageFiles
 from certify.images.store import Store
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node
 from certify.nodes.parity import PARITY_SCHEMA, compare, report
 from pytest_certify import collection, outcomes, suites, terminal
-from pytest_certify.allure_link import attach_failure
+from pytest_certify.allure_link import attach_failure, keep_plain
 from pytest_certify.context import Context, prepare
 from pytest_certify.node_evidence import keep_node_evidence
 from pytest_certify.outcomes import harmless
@@ -78,6 +79,7 @@ class CertifySession:
 
     def pytest_sessionstart(self) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        self._colours = bool(reporter and reporter.hasmarkup)
         self._progress = terminal.Progress(reporter if self.recorder else None)
         distributes = self._config.pluginmanager.has_plugin("dsession")
         if not self._config.option.collectonly and not distributes:
@@ -258,9 +260,9 @@ class CertifySession:
         if report.failed:
             self._failed.add(target.id)
             if node is not None:
-                facts["transcript"] = node.transcript_since(before)
+                facts["transcript"] = shortened(node.transcript_since(before))
                 attach_failure(node, str(facts["transcript"]))
-        outcomes.annotate(report, call, facts)
+        outcomes.annotate(report, call, facts, colours=self._colours)
         return report
 
     def _described(self, item: pytest.Item, target: PlannedTarget) -> dict[str, Any]:
@@ -353,6 +355,7 @@ class CertifySession:
 
     def _finish(self, session: pytest.Session) -> None:
         assert self.recorder is not None
+        keep_plain(Path(self._config.option.allure_report_dir))
         if self._alluredir:
             shutil.copytree(self._config.option.allure_report_dir, self._alluredir, dirs_exist_ok=True)
         for suite, plan in zip(self.context.suites, self.context.plans, strict=True):

@@ -7,14 +7,10 @@ from typing import Any
 
 import pytest
 
+from certify.evidence.redact import PRIVATE_KEY, TOKENS
 from certify.images.candidate import Candidate
 from certify_suites.scan import Scan, unlisted
 
-_PRIVATE = "-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----"
-_TOKENS = (
-    r"(AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|glpat-[A-Za-z0-9_-]{20}|xox[abprs]-[A-Za-z0-9-]{10,}"
-    r"|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,}|AIza[0-9A-Za-z_-]{35}|sk_live_[0-9a-zA-Z]{24,}"
-)
 _PASSWORDS = (
     r"(?i)^[^#;/\n]*(password|passwd|secret|api[_-]?key|token)[\"']?[^\S\n]*[:=]"
     r"[^\S\n]*[\"']?[^\"'\s<>{}$(*]{6,}[\"']?[^\S\n]*$"
@@ -30,13 +26,13 @@ def test_no_authorized_keys(scanned: Scan) -> None:
 
 def test_no_private_keys(scanned: Scan, settings: dict[str, Any]) -> None:
     """A private key in an image is published to everybody who can pull it."""
-    found = scanned.containing(_PRIVATE, settings["search_in"])
+    found = scanned.containing(PRIVATE_KEY, settings["search_in"])
     assert unlisted(found, settings["private_keys_allowed"]) == []
 
 
 def test_no_tokens(scanned: Scan, settings: dict[str, Any]) -> None:
     """Cloud, forge and payment tokens have recognisable forms; so attackers recognise them too."""
-    assert unlisted(scanned.containing(_TOKENS, settings["search_in"]), settings["secrets_allowed"]) == []
+    assert unlisted(scanned.containing(TOKENS, settings["search_in"]), settings["secrets_allowed"]) == []
 
 
 def test_no_passwords_in_configuration(scanned: Scan, settings: dict[str, Any]) -> None:
@@ -77,4 +73,4 @@ def test_no_secrets_in_the_environment(image: Candidate) -> None:
 def test_no_secrets_in_labels(image: Candidate) -> None:
     """Labels are public."""
     labels = image.config.labels
-    assert [name for name, value in labels if _ENVIRONMENT.search(name) or re.search(_TOKENS, value)] == []
+    assert [name for name, value in labels if _ENVIRONMENT.search(name) or re.search(TOKENS, value)] == []

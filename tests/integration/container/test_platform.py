@@ -11,7 +11,7 @@ import docker
 import pytest
 
 from certify.config import Config, ContainerPlatform
-from certify.errors import BootFailed, CommandTimeout, NodeLost, OutputLimit
+from certify.errors import BootFailed, CertifyError, CommandTimeout, GuestFailed, NodeLost, OutputLimit
 from certify.evidence.run import new_run_id
 from certify.hooks import Plugins
 from certify.images.resolve import Resolver
@@ -198,14 +198,15 @@ def test_a_container_out_of_memory_is_a_lost_node_or_a_failed_command(boot: Boot
 def test_what_does_not_boot_says_why_and_leaves_nothing(
     boot: Boot, make_image: MakeImage, name: str, recipe: dict[str, object], says: str
 ) -> None:
-    with pytest.raises(BootFailed, match=says):
+    with pytest.raises(CertifyError, match=says) as caught:
         boot(make_image(name, **recipe), boot_timeout="2s")
+    assert isinstance(caught.value, BootFailed | GuestFailed)
 
 
 def test_the_last_words_are_printable(boot: Boot, make_image: MakeImage) -> None:
     program = "printf '\\033]0;owned\\007\\033[31mred\\n'; exit 3"
     reference = make_image("escapes", command=["/bin/sh", "-c", program], files={"/bin/sh": BUSYBOX})
-    with pytest.raises(BootFailed, match="exit code 3") as caught:
+    with pytest.raises(GuestFailed, match="exit code 3") as caught:
         boot(reference)
     assert "\x1b" not in caught.value.message
     assert "red" in caught.value.message

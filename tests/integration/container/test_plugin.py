@@ -226,15 +226,17 @@ def test_a_node_lost_in_the_middle_is_no_verdict(work: Workspace, engine: docker
     assert "NO_VERDICT" in done.out
 
 
-def test_an_image_that_never_boots_is_no_verdict(
+def test_an_image_that_ends_by_itself_has_failed(
     work: Workspace, make_image: MakeImage, engine: docker.DockerClient
 ) -> None:
     reference = make_image("exits", entrypoint=["/web"], files={"/web": {"program": "web", "mode": "0755"}})
     work.write("test_x.py", "def test_1(node): pass\ndef test_2(host): pass\n")
     done = work.pytest("--image", reference, "test_x.py")
-    assert done.status == 6
-    assert set(work.outcomes().values()) == {"no-verdict"}
+    assert done.status == 1
+    assert set(work.outcomes().values()) == {"failed"}
     assert "usage: web PORT VERSION" in done.out, "the console's last words are shown"
+    [console] = (work.path / ".certify/runs/latest/nodes").glob("*/console.log")
+    assert "usage: web PORT VERSION" in console.read_text()
     assert left_behind(engine, work.last_run["id"]) == []
 
 

@@ -1,0 +1,32 @@
+"""Secrets that a check finds in an image are shortened where they are told: evidence is read by more people than images."""
+
+from __future__ import annotations
+
+import re
+
+_KEPT = 8
+#: Tokens of clouds, forges and payment services that have a form of their own.
+TOKENS = (
+    r"(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|glpat-[A-Za-z0-9_-]{20}|xox[abprs]-[A-Za-z0-9-]{10,}"
+    r"|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,}|AIza[0-9A-Za-z_-]{35}|sk_live_[0-9a-zA-Z]{24,}"
+)
+#: The first line of a private key in PEM (RFC 7468).
+PRIVATE_KEY = "-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----"
+#: crypt(5): ``$id$salt$hash``; and what stands behind a password's name.
+_HASH = r"\$(?:[1-9a-z]{1,8}|argon2[a-z]*|sha1)\$[A-Za-z0-9./$,=+-]{12,}"
+_NAMED = (
+    r"(?i:password|passwd|secret|api[_-]?key|token)[\"']?\s{0,8}[:=]\s{0,8}[\"']?(?P<value>[^\s\"'<>{}$(*\\,;]{6,})"
+)
+_FOUND = re.compile(f"(?P<token>{TOKENS})|(?P<hash>{_HASH})|{_NAMED}")
+_BLOCK = re.compile(rf"(?P<head>{PRIVATE_KEY}).{{0,65536}}?(?P<tail>-----END|$)", re.DOTALL)
+
+
+def shortened(text: str) -> str:
+    """``text`` with what looks like a private key, a token, a password or its hash cut down to its beginning."""
+    text = _BLOCK.sub(lambda found: f"{found['head']} [shortened] {found['tail']}", text)
+    return _FOUND.sub(_cut, text)
+
+
+def _cut(found: re.Match[str]) -> str:
+    secret = found["token"] or found["hash"] or found["value"]
+    return found[0].replace(secret, f"{secret[:_KEPT]}[… {len(secret) - _KEPT} more]" if len(secret) > _KEPT else "[…]")
