@@ -16,6 +16,7 @@ import yaml
 from msgspec import Meta, Struct
 
 from certify.errors import ConfigError
+from certify.files import read_regular
 
 _DURATION = r"^[0-9]+(ms|s|m|h|d|w)$(?!\n)"
 _SIZE = r"^[0-9]+(KiB|MiB|GiB|B)$(?!\n)"
@@ -25,6 +26,9 @@ Size = Annotated[str, Meta(pattern=_SIZE, description="a number and B, KiB, MiB 
 Name = Annotated[str, Meta(pattern=_NAME, description="lower case letters, digits, '.', '_', '-'")]
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+#: Configuration files larger than this are refused, in bytes.
+_MOST = 4 * 1024 * 1024
+PLATFORMS = ("container", "vm", "metal")
 T = TypeVar("T")
 
 
@@ -239,6 +243,11 @@ def load_config(path: Path | None) -> Config:
             near = get_close_matches(channel.after, config.channels, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"channels: {', '.join(config.channels)}"
             raise ConfigError(f"{path}: channels.{name}.after: no channel {channel.after!r}", hint)
+        for platform in channel.requires.platforms:
+            if platform not in PLATFORMS:
+                near = get_close_matches(platform, PLATFORMS, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"platforms: {', '.join(PLATFORMS)}"
+                raise ConfigError(f"{path}: channels.{name}.requires.platforms: no platform {platform!r}", hint)
     return config
 
 
@@ -259,7 +268,7 @@ def load_fleet(path: Path) -> Fleet:
 def load(path: Path, model: type[T]) -> T:
     """Read one YAML file into ``model``. Raises ConfigError with file and line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, _MOST).decode("utf-8")
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         data = _string_keys(yaml.safe_load(text) or {})
     except OSError as error:

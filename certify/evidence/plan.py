@@ -23,7 +23,6 @@ TARGET = "certify-planned-target"
 #: What ``needs(...)`` may name. The last is known only once a node runs.
 NEEDS = ("systemd", "service", "network", "reboot", "package-manager")
 KNOWN_AFTER_BOOT = ("package-manager",)
-PLATFORMS = ("container", "vm", "metal")
 
 
 class PlannedCheck(Struct, frozen=True, kw_only=True):

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from certify.config import Config
+from certify.config import PLATFORMS, Config
 from certify.errors import ConfigError
-from certify.evidence.plan import PLATFORMS, PlannedCheck, SuitePlan, digest_of_data
+from certify.evidence.plan import PlannedCheck, SuitePlan, digest_of_data
 from certify.evidence.run import Part
 from certify.evidence.settings import deciding_settings
 from certify.files import read_regular, write_whole

@@ -6,12 +6,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from certify.config import Config, size_bytes
 from certify.errors import EngineUnavailable
 from certify.hooks import Finding
 from certify.images.candidate import go_architecture
 from certify_docker.busybox import is_static_for
+from certify_docker.cgroup import Engine
 from certify_docker.engine import connected, translated
 
 _OLDEST = (20, 10)
@@ -43,7 +45,21 @@ def examine(config: Config) -> Iterator[Finding]:
         f"{fits} containers of {config.platforms.container.memory} fit",
         "" if fits else "lower platforms.container.memory in certify.yaml",
     )
+    yield _init(info)
     yield _busybox(go_architecture(info["Architecture"]))
+
+
+def _init(info: dict[str, Any]) -> Finding:
+    """Whether an init system can have a control group of its own: without one its images boot as machines only."""
+    local = not os.environ.get("DOCKER_HOST", "").startswith(("tcp://", "ssh://"))
+    group = Engine.of(info)
+    there = group.version == "2" or Path("/sys/fs/cgroup/systemd").is_dir() or not local
+    detail = f"cgroup v{group.version} by {group.driver}: images with an init system boot without privileges"
+    if not there:
+        detail = "no systemd control group on this host: images with an init system do not boot in containers"
+    return Finding(
+        "init systems", "ok" if there else "warning", detail, "" if there else "boot them with --platform vm"
+    )
 
 
 def _busybox(architecture: str) -> Finding:

@@ -12,7 +12,7 @@ from certify.config import Config, size_bytes
 from certify.hooks import Finding
 from certify.nodes.budget import available_bytes, available_cpus
 
-_PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils"}
+_PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "bwrap": "bubblewrap"}
 _FOR_OCI = {"fakeroot": "fakeroot", "mke2fs": "e2fsprogs"}
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 

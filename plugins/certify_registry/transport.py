@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import requests
+import urllib3
 
 from certify.errors import EngineUnavailable, ImageInvalid, ImageNotFound
-from certify.images.candidate import MAX_DOCUMENT, ImageSource, Layer, digest_of
+from certify.images.candidate import MAX_DOCUMENT, ImageSource, Layer, digest_of, parse_document
 from certify.images.formats import INDEX_TYPES, MANIFEST_TYPES, PIECE, check_blob, resolve_manifest
 from certify.images.reference import Reference
 
 _ACCEPT = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
-_TIMEOUT = (10, 60)
+_TIMEOUT = (10, 30)
+_TOTAL = 60  # seconds for a head, or for a small document
+_SLOWEST = 65536  # bytes per second that a blob must come with at least
 
 
 class RegistryTransport:
@@ -64,7 +70,7 @@ class RegistrySource(ImageSource):
         return layers
 
     def blob(self, layer: Layer) -> Iterator[bytes]:
-        return self._registry.pieces(layer.digest)
+        return self._registry.pieces(layer.digest, layer.size)
 
 
 class Registry:
@@ -87,28 +93,40 @@ class Registry:
         """A small blob's bytes."""
         return self._bounded(self._get(f"{self._base}/blobs/{digest}", {}))
 
-    def pieces(self, digest: str) -> Iterator[bytes]:
-        """A blob's bytes in pieces."""
+    def pieces(self, digest: str, size: int) -> Iterator[bytes]:
+        """A blob's bytes in pieces. One of ``size`` bytes may take as long as the slowest usable line does."""
         response = self._get(f"{self._base}/blobs/{digest}", {"Accept-Encoding": "identity"})
-        try:
-            yield from response.iter_content(PIECE)
-        except requests.exceptions.RequestException as error:
-            raise EngineUnavailable(f"{self._what}: the registry broke off: {error}", "try again") from None
+        yield from self._body(response, _TOTAL + size / _SLOWEST)
 
     def _bounded(self, response: requests.Response) -> bytes:
         data = b""
-        for piece in response.iter_content(65536):
+        for piece in self._body(response, _TOTAL):
             data += piece
             if len(data) > MAX_DOCUMENT:
                 raise ImageInvalid(f"{self._what}: a manifest larger than {MAX_DOCUMENT} bytes", "do not use it")
         return data
 
+    def _body(self, response: requests.Response, seconds: float) -> Iterator[bytes]:
+        """What arrives, as it arrives, for so long at the most: a byte now and then is no answer."""
+        deadline = time.monotonic() + seconds
+        try:
+            while piece := response.raw.read1(PIECE, decode_content=True):
+                if time.monotonic() > deadline:
+                    raise EngineUnavailable(
+                        f"{self._what}: the registry is too slow: not done in {seconds:.0f} s", "try again"
+                    )
+                yield piece
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise EngineUnavailable(f"{self._what}: the registry broke off: {error}", "try again") from None
+        finally:
+            response.close()
+
     def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
         try:
-            response = self._session.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
+            response = self._within(lambda: self._session.get(url, headers=headers, stream=True, timeout=_TIMEOUT))
             if response.status_code == 401:
                 self._authenticate(response)
-                response = self._session.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
+                response = self._within(lambda: self._session.get(url, headers=headers, stream=True, timeout=_TIMEOUT))
         except requests.exceptions.RequestException as error:
             raise EngineUnavailable(
                 f"{self._what}: the registry {self._host} does not answer: {error}", "check the name and that it runs"
@@ -131,9 +149,31 @@ class Registry:
             return
         fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         asked = {"service": fields.get("service", ""), "scope": fields.get("scope", self._scope)}
-        answer = requests.get(fields["realm"], params=asked, auth=credentials, timeout=_TIMEOUT)
-        token = answer.json() if answer.ok else {}
+        realm = fields.get("realm", "")
+        if not realm.startswith(("https://", self._base.partition("/v2/")[0])):
+            raise ImageInvalid(f"{self._what}: the registry sends credentials to {realm[:80]!r}", "do not use it")
+        ask = {"params": asked, "auth": credentials, "timeout": _TIMEOUT, "stream": True}
+        answer = self._within(lambda: requests.get(realm, **ask))  # type: ignore[arg-type]
+        token = parse_document(self._bounded(answer), f"{self._what}: token") if answer.ok else {}
         self._session.headers["Authorization"] = f"Bearer {token.get('token') or token.get('access_token') or ''}"
+
+    def _within(self, ask: Callable[[], requests.Response]) -> requests.Response:
+        """The answer's head, within the total time; a server that sends a byte now and then is left."""
+        waiting: Future[requests.Response] = Future()
+
+        def run() -> None:
+            try:
+                waiting.set_result(ask())
+            except Exception as error:  # noqa: BLE001 - handed to whoever waits
+                waiting.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        try:
+            return waiting.result(_TOTAL)
+        except TimeoutError:
+            raise EngineUnavailable(
+                f"{self._what}: the registry {self._host} does not answer within {_TOTAL} s", "try again"
+            ) from None
 
 
 def _credentials(host: str) -> tuple[str, str] | None:

@@ -16,8 +16,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from certify.config import PLATFORMS
 from certify.errors import UsageError
-from certify.evidence.plan import NEEDS, PLATFORMS, TARGET, PlannedCheck, SuitePlan
+from certify.evidence.plan import NEEDS, TARGET, PlannedCheck, SuitePlan
 from pytest_certify import collection
 from pytest_certify.skips import reasons_in
 from pytest_certify.suites import FoundSuite

@@ -32,6 +32,7 @@ from certify.evidence.run import (
     timestamp,
 )
 from certify.evidence.settings import deciding_settings
+from certify.gate.lock import lock_path, read_lock
 from certify.images.candidate import digest_of, resource_uri
 from certify.nodes.owner import this_process
 from certify.trust.notary import Answer, Begin, Collected, Finish, Message, Outcome
@@ -198,7 +199,20 @@ class Recorder:
         assert answer.run is not None
         self.finished = answer.run
         self.notes += [f"signed     {path}" for path in answer.signed]
+        self.notes += [f"the gate will refuse this run: {reason}" for reason in self._foreseen(self.finished)]
         return max(exit_code(self.finished, pytest_status), self._promote() if self._option.promote else _OK)
+
+    def _foreseen(self, run: Run) -> list[str]:
+        """What certify.lock, where there is one, would not let pass; said now rather than at the gate."""
+        lock = read_lock(lock_path(self._context.config_path))
+        if lock is None:
+            return []
+        told = [f"{part.kind} {part.name} took part" for part in run.code if not lock.allows(part)]
+        for suite in run.suites:
+            pinned = lock.suites.get(suite.name)
+            if pinned and (pinned.digest, pinned.settings) != (suite.digest, suite.settings):
+                told.append(f"{suite.name} is not as certify.lock pins it")
+        return told if self._signs else []
 
     def close(self) -> None:
         """The notary ends. Safe to repeat."""

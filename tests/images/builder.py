@@ -137,6 +137,10 @@ def entries(data: dict[str, Any], base: Path | None) -> Iterator[tuple[tarfile.T
         contents[name] = text.replace(old, new).encode()
     for name, text in data.get("append", {}).items():
         contents[name] = (contents.get(name) or _from_base(base, name)[1]) + text.encode()
+    for name, spec in data.get("folders", {}).items():
+        info = tarfile.TarInfo(name.lstrip("/"))
+        info.type, info.mode, info.uid = tarfile.DIRTYPE, int(str(spec["mode"]), 8), int(spec.get("uid", 0))
+        yield info, None
     for name, content in contents.items():
         spec = data.get("files", {}).get(name) or _from_base(base, name)[0]
         info = tarfile.TarInfo(name.lstrip("/"))
