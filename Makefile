@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both set everything up first.
 VENV := .venv/bin
 
-.PHONY: help setup demo test test-all bench bench-metal lab lint clean
+.PHONY: help setup demo test test-deep test-all bench bench-metal lab lint clean
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -13,7 +13,11 @@ demo: setup ## the whole chain on sample images, from candidate to rollout
 
 test: setup ## fast tests first, then the ones that boot real things
 	@$(VENV)/python -m tests.images
-	$(VENV)/pytest -q -m "not slow"
+	$(VENV)/pytest -q -m "not slow and not deep"
+
+test-deep: setup ## attacks, faults and kills: what tries to get a false pass, a lost byte or a blamed innocent
+	@$(VENV)/python -m tests.images
+	CERTIFY_TEST_KILLS=8 $(VENV)/pytest -q -m "deep and not slow"
 
 test-all: setup ## everything, slow matrices included
 	@$(VENV)/python -m tests.images

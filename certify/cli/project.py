@@ -34,12 +34,16 @@ platforms:
 # Per suite: allow-lists and thresholds (see docs/suites.md).
 settings: {{}}
 
-# What must have passed before an image may stand on a channel.
+# Code and ini files from outside the suites that may take part in a run; their bytes are pinned by `certify lock`.
+# allow: [conftest.py, pyproject.toml]
+
+# What must have passed before an image may stand on a channel. After a change here or in a suite: certify lock
 channels:
   staging:
     requires: {{suites: [baseline, hygiene], platforms: [container]}}
     valid_for: 30d            # how long a promotion holds
-    max_age: 7d               # how old its newest certificate may be
+    max_age: 7d               # how old the oldest certificate that counts may be
+    # max_failed_runs: 0      # how many failures of one digest may stay unexplained
   production:
     after: staging
     requires: {{suites: [baseline, hygiene, boot, container], platforms: [container]}}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def _suites(config: pytest.Config, settings: Config, shared: dict[str, Any]) -> 
         config.args[:] = [*arguments, *(str(suite.path) for suite in asked)]
         suites.require_known(settings.settings, [suite.name for suite in [*found, *_configured(settings, base)]])
     if any(not suite.package for suite in found):
-        suites.keep_compiled_apart()
+        config.add_cleanup(partial(suites.compile_as_usual, suites.keep_compiled_apart()))
     return found
 
 

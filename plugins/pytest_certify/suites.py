@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.metadata import entry_points
@@ -198,9 +200,15 @@ def require_known(written: Iterable[str], known: Iterable[str]) -> None:
             raise ConfigError(f"certify.yaml: settings.{name}: no such suite", hint)
 
 
-def keep_compiled_apart() -> None:
+def keep_compiled_apart() -> Path:
     """From now on, compiled files come from a place made for this process: a ``.pyc`` beside a suite's source is accepted
-    by its time and size alone, and so could hold other code than the source that was digested."""
-    import tempfile
+    by its time and size alone, and so could hold other code than the source that was digested. Returns the place."""
+    place = Path(tempfile.mkdtemp(prefix="certify-pycache-"))
+    sys.pycache_prefix = str(place)
+    return place
 
-    sys.pycache_prefix = tempfile.mkdtemp(prefix="certify-pycache-")
+
+def compile_as_usual(place: Path) -> None:
+    """The end of :func:`keep_compiled_apart`."""
+    sys.pycache_prefix = None
+    shutil.rmtree(place, ignore_errors=True)
