@@ -289,6 +289,8 @@ def load(path: Path, model: type[T]) -> T:
         return msgspec.convert(data, model)
     except msgspec.ValidationError as error:
         raise _explain(error, path, tree, data, model) from None
+    except UnicodeEncodeError:
+        raise ConfigError(f"{path}: a name or value in it is no text (half of a character)", "write it out") from None
 
 
 def schema(model: type[Any] = Config) -> dict[str, Any]:

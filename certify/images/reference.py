@@ -76,12 +76,19 @@ def parse(text: str) -> Reference:
         near = get_close_matches(transport, SHAPES, 1)
         hint = f"did you mean {near[0]}:?" if near else "known: " + ", ".join(k for k in SHAPES if k != "disk")
         raise BadReference(f"reference {text!r}: unknown transport {transport!r}", hint)
-    if Path(text).exists():
+    if _exists(text):
         raise BadReference(
             f"reference {text!r}: a file, but not a known disk image",
             "put its transport before it: oci-archive:, docker-archive: or oci: for a directory",
         )
     return _daemon(text, text)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # longer than any name, or no name at all
+        return False
 
 
 def _parse_known(transport: str, rest: str, text: str) -> Reference:
