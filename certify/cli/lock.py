@@ -53,7 +53,8 @@ def lock_of(config: Config, base: Path) -> Lock:
     asked = [name for channel in config.channels.values() for name in channel.requires.suites]
     names = dict.fromkeys([*config.suites, *(by_name.get(name, name) for name in asked)])
     planned = Plugins().plan_suites(config, list(names), base)
-    plugins = [point.dist.name for point in entry_points(group="pytest11") if point.dist is not None]
+    points = [*entry_points(group="pytest11"), *entry_points(group="certify")]
+    plugins = [point.dist.name for point in points if point.dist is not None]
     extras = Extras(tuple(plugins), allowed_code(config.allow, base))
     made = make_lock(config, [plan for plan, _ in planned], {plan.suite: values for plan, values in planned}, extras)
     known = {check.name for suite in made.suites.values() for check in suite.checks}

@@ -4,8 +4,8 @@ Started as ``python -m certify.trust.notary``.
 
 It never imports a suite, a conftest or pytest: what they do in their process cannot reach the runner key's use, nor take
 back what was told. Messages are lines of JSON: on standard input ``begin``, then ``collected`` and ``outcome`` as they come,
-then ``finish``; ``begin`` and ``finish`` are answered on standard output. What follows a closed input is nothing: a run whose
-process died stays unfinished, with the outcomes it had.
+then ``finish``; ``begin`` and ``finish`` are answered on standard output. A run whose process died stays unfinished, with the
+outcomes it had; only where it was to be signed and had failed already it is certified as failed: ending it hides nothing.
 
 The verdict is of the *plans* given at the beginning, before any suite was imported (:class:`certify.evidence.run.Planned`).
 """
@@ -26,6 +26,7 @@ from certify.evidence.bundle import Bundle
 from certify.evidence.junit import junit
 from certify.evidence.plan import SuitePlan
 from certify.evidence.run import (
+    FAILED,
     NO_VERDICT,
     OWN_SUITE,
     RUN_IS_SOUND,
@@ -140,6 +141,11 @@ class Notary:
         manifest = self._bundle.write_manifest()
         return Answer(run, self._signed(run, manifest, head))
 
+    def abandoned(self) -> None:
+        """The run's process is gone before its end. What had failed by then has failed."""
+        if self._sign and any(check.outcome == FAILED for check in self._checks.values()):
+            self.finish(Finish(self._run.targets, (), {}, ("the run's process ended before its checks did",)))
+
     def _signed(self, run: Run, manifest: str, head: str) -> tuple[str, ...]:
         from certify.trust.bless import seal, sign_certificates
 
@@ -153,6 +159,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
     """Take messages until the input ends."""
     notary: Notary | None = None
     broken: CertifyError | None = None
+    finished = False
     for line in source:
         message = msgspec.json.decode(line, type=Message)
         try:
@@ -162,6 +169,7 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             elif notary is None:
                 raise EvidenceError("the notary was told of a run that never began")
             elif isinstance(message, Finish):
+                finished = True
                 if broken is not None:
                     raise broken
                 _answer(sink, notary.finish(message))
@@ -172,6 +180,8 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
                 _answer(sink, Answer(error=error.message, hint=error.hint, status=error.exit_code))
             else:
                 broken = broken or error  # told at the end: a run whose outcomes were not kept has no verdict
+    if notary is not None and not finished and broken is None:
+        notary.abandoned()
 
 
 def _answer(sink: BinaryIO, answer: Any) -> None:

@@ -80,4 +80,5 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if getattr(options, "image", None) and not getattr(options, "help", False):
         from pytest_certify.session import CertifySession
 
-        early_config.pluginmanager.register(CertifySession(), "certify-session")
+        if early_config.pluginmanager.register(CertifySession(), "certify-session") is None:
+            raise pytest.UsageError("--image needs the plugin certify-session, which -p no:certify-session leaves out")

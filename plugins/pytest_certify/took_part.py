@@ -51,6 +51,9 @@ def _plugins(config: pytest.Config) -> Iterator[Part]:
     for plugin, distribution in config.pluginmanager.list_plugin_distinfo():
         known.add(_top(plugin))
         yield Part(kind="plugin", name=str(distribution.project_name), version=str(distribution.version))
+    for point in importlib.metadata.entry_points(group="certify"):
+        if point.dist is not None and point.dist.name != "certify":  # it may bring platforms and transports
+            yield Part(kind="plugin", name=point.dist.name, version=point.dist.version)
     for _, plugin in config.pluginmanager.list_name_plugin():
         if plugin is not None and _top(plugin) not in known:
             yield Part(kind="plugin", name=_top(plugin))

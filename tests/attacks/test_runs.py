@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.attacks.conftest import BAD, GOOD, IMAGE, Project
+from tests.integration.conftest import wait_for
 
 #: What is written, what pytest is given besides, and a word of the reason. None of it may ever end in a yes.
 WAYS = {
@@ -399,3 +400,28 @@ def test_keys_are_never_read_by_the_process_that_runs_the_checks(passing: Projec
     assert passing.work.certify("lock").status == 0
     assert passing.run().status == 0
     passing.allowed()
+
+
+@pytest.mark.deep
+def test_ending_a_run_does_not_hide_that_it_failed(failing: Project) -> None:
+    """Killed right after the failure, the run is certified as failed all the same."""
+    config = (failing.path / "certify.yaml").read_text()
+    failing.write("certify.yaml", config.replace(", max_failed_runs: 99", ""))
+    failing.write(
+        "checks/test_zend.py", "import os\ndef test_end(image): os.environ.get('END') and os.kill(os.getpid(), 9)\n"
+    )
+    assert failing.work.certify("lock").status == 0
+    assert failing.run(END="1").status == -9
+    certificates = failing.path / ".certify/certificates"
+    wait_for(lambda: list(certificates.rglob("*.json")), "the certificate")
+    failing.refused("failed")
+
+
+@pytest.mark.deep
+def test_the_session_cannot_be_left_out(failing: Project) -> None:
+    failing.write("test_here.py", "def test_here(): open('ran', 'w')\n")
+    for name in ("certify-session", "certify-fixtures", "certify"):
+        done = failing.run("-p", f"no:{name}")
+        assert done.status not in (0, 5), done.text
+    assert not (failing.path / "ran").exists()
+    failing.refused()
