@@ -37,7 +37,14 @@ def gate(settings: Settings, reference: str, channel: str, dry_run: bool, at: st
     del dry_run
     from certify.trust.promote import judge
 
-    judged = judge(open_image(reference).candidate, channel, settings.load(), settings.lock(), _moment(at))
+    judged = judge(
+        open_image(reference).candidate,
+        channel,
+        settings.load(),
+        settings.lock(),
+        now=_moment(at),
+        confirm=confirm_root,
+    )
     decision = judged.decision
     if as_json:
         print_json({**decision.to_json(), "unusable": list(judged.unusable)})
@@ -72,7 +79,14 @@ def promote(settings: Settings, reference: str, channel: str, as_json: bool) -> 
             click.echo(what, err=True)
             told.append(what)
 
-    pointer = put(open_image(reference).candidate, channel, settings.load(), settings.lock(), waiting=waiting)
+    pointer = put(
+        open_image(reference).candidate,
+        channel,
+        settings.load(),
+        settings.lock(),
+        waiting=waiting,
+        confirm=confirm_root,
+    )
     if as_json:
         print_json(pointer.to_json())
     else:

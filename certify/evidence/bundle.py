@@ -163,13 +163,16 @@ def _entry(path: Path) -> dict[str, Any]:
 
 
 def directory_digest(path: Path, keep: Callable[[str], bool] = lambda _: True) -> str:
-    """One digest over a folder's files: names and contents, in a fixed order. ``keep`` chooses by relative name."""
+    """One digest over a folder's files: names and contents, in a fixed order. ``keep`` chooses by relative name.
+
+    Only what Python compiles into ``__pycache__`` is left out; a ``.pyc`` elsewhere is code like any other.
+    """
     hasher = hashlib.sha256()
-    for root, folders, names in sorted(os.walk(path)):
-        folders[:] = [f for f in folders if f != "__pycache__"]
+    for root, folders, names in os.walk(path):
+        folders[:] = sorted(folder for folder in folders if folder != "__pycache__")
         for name in sorted(names):
             file = Path(root, name)
             relative = file.relative_to(path).as_posix()
-            if keep(relative) and not name.endswith(".pyc"):
+            if keep(relative):
                 hasher.update(f"{relative}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return "sha256:" + hasher.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _KEPT = 8
 #: Tokens of clouds, forges and payment services that have a form of their own.
@@ -15,16 +16,42 @@ PRIVATE_KEY = "-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----"
 #: crypt(5): ``$id$salt$hash``; and what stands behind a password's name.
 _HASH = r"\$(?:[1-9a-z]{1,8}|argon2[a-z]*|sha1)\$[A-Za-z0-9./$,=+-]{12,}"
 _NAMED = (
+    r"(?i:password|passwd|secret|api[_-]?key|token)[\"'\\]{0,3}\s{0,8}[:=]\s{0,8}[\"'\\]{0,3}"
+    r"(?P<value>[^\s\"'<>{}$(*\\,;]{6,})"
+)
     r"(?i:password|passwd|secret|api[_-]?key|token)[\"']?\s{0,8}[:=]\s{0,8}[\"']?(?P<value>[^\s\"'<>{}$(*\\,;]{6,})"
 )
 _FOUND = re.compile(f"(?P<token>{TOKENS})|(?P<hash>{_HASH})|{_NAMED}")
-_BLOCK = re.compile(rf"(?P<head>{PRIVATE_KEY}).{{0,65536}}?(?P<tail>-----END|$)", re.DOTALL)
+_HEAD = re.compile(PRIVATE_KEY)
+_TAIL = "-----END"
+_LINE = re.compile(r"(?:\\n|\s)[A-Za-z0-9+/=:, -]{1,100}")
 
 
 def shortened(text: str) -> str:
     """``text`` with what looks like a private key, a token, a password or its hash cut down to its beginning."""
-    text = _BLOCK.sub(lambda found: f"{found['head']} [shortened] {found['tail']}", text)
-    return _FOUND.sub(_cut, text)
+    return _FOUND.sub(_cut, _without_keys(text))
+
+
+def shortened_json(value: Any) -> Any:
+    """As :func:`shortened`, in every string of a JSON document."""
+    if isinstance(value, str):
+        return shortened(value)
+    if isinstance(value, list):
+        return [shortened_json(item) for item in value]
+    return {key: shortened_json(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _without_keys(text: str) -> str:
+    """Without the lines that follow the first one of a private key, up to its end or to a line that is none of it."""
+    kept, at = [], 0
+    while (head := _HEAD.search(text, at)) is not None:
+        kept.append(text[at : head.end()])
+        at = head.end()
+        while (line := _LINE.match(text, at)) is not None and _TAIL not in line[0]:
+            at = line.end()
+        if at > head.end():
+            kept.append(" [shortened] ")
+    return "".join([*kept, text[at:]])
 
 
 def _cut(found: re.Match[str]) -> str:

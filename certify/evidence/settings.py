@@ -25,10 +25,10 @@ _DECIDING = {
         "user_data",
         "access",
         "login",
+        "console_ignore",
     ),
     "metal": ("user_data",),
 }
-_MORE = {"vm": ("console_ignore",)}
 #: Of settings that name a file, its bytes decide, wherever it lies.
 _FILES = ("kernel", "initrd", "user_data")
 
@@ -39,7 +39,7 @@ def deciding_settings(config: Config, platform: str) -> dict[str, Any]:
     if model is None:
         return {}
     values: dict[str, Any] = msgspec.to_builtins(model)
-    wanted = (*_DECIDING.get(platform, ()), *_MORE.get(platform, ()))
+    wanted = _DECIDING.get(platform, ())
     return {name: _of_file(values[name]) if name in _FILES else values[name] for name in wanted}
 
 

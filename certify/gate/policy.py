@@ -71,6 +71,23 @@ def policy_of(config: Config, channel: str, lock: Lock | None) -> Policy:
     return Policy(channel, config.product, config.channels[channel], lock)
 
 
+def governing_suites(policy: Policy) -> tuple[str, ...]:
+    """The suites a channel rests on: those it requires, and those of the lock that hold a check it names."""
+    locked = policy.lock.suites if policy.lock else {}
+    named = [
+        name
+        for wanted in policy.channel.requires.checks
+        for name, suite in locked.items()
+        if any(fits(wanted, check.name) for check in suite.checks)
+    ]
+    return tuple(dict.fromkeys([*policy.channel.requires.suites, *named]))
+
+
+def fits(wanted: str, name: str) -> bool:
+    """Whether a check's name is the one a channel names; without brackets that means every parameter."""
+    return wanted in (name, name.partition("[")[0])
+
+
 def required_platforms(policy: Policy, evidence: Evidence) -> tuple[str, ...]:
     """The platforms that a channel names, else every one that was tried."""
     return tuple(policy.channel.requires.platforms) or evidence.platforms

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from certify.errors import ImageInvalid
+
+#: Larger files are not read whole, in bytes: none that a check reads is.
+MOST_READ = 64 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -26,9 +31,17 @@ class ImageFiles(Protocol):
         ...
 
     def content(self, path: str) -> bytes | None:
-        """A file's bytes, symbolic links followed inside the root; None when there is no such file."""
+        """A file's bytes, links followed inside the root; None when there is no such file. Raises ImageInvalid for more than
+        :data:`MOST_READ`."""
         ...
 
     def close(self) -> None:
         """Forget what was unpacked to read it. Safe to repeat."""
         ...
+
+
+def bounded(data: bytes, path: str) -> bytes:
+    """``data``, unless it is more than may be read. Raises ImageInvalid."""
+    if len(data) > MOST_READ:
+        raise ImageInvalid(f"{path} is larger than {MOST_READ} bytes", "a file that is read as text never is")
+    return data

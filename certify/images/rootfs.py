@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from certify.config import Images
-from certify.errors import ImageInvalid
+from certify.errors import EngineUnavailable, ImageInvalid
 from certify.images.candidate import ImageSource
-from certify.images.files import ImageFile
+from certify.images.files import MOST_READ, ImageFile, bounded
 from certify.images.layers import paired, unpacked
 
 _TYPES = {
@@ -64,6 +64,12 @@ class RootFilesystem:
                 self._layers.append(self._stack.enter_context(_open(file, what)))
                 self._apply(number, what)
             self._check_parents()
+        except OSError as error:
+            self._stack.close()
+            raise EngineUnavailable(
+                f"cannot unpack {self._source.candidate.reference} on this host: {error.strerror or error}",
+                "make room in the temporary folder (TMPDIR)",
+            ) from None
         except BaseException:
             self._stack.close()
             raise
@@ -102,7 +108,7 @@ class RootFilesystem:
     def content(self, path: str) -> bytes | None:
         """A file's bytes, symbolic links followed inside the root; None when there is no such file."""
         data = self.read(path.lstrip("/"))
-        return None if data is None else data.read()
+        return None if data is None else bounded(data.read(MOST_READ + 1), path)
 
     def read(self, name: str) -> BinaryIO | None:
         """A file's data, symbolic links followed inside the root; None when there is no such file."""
@@ -110,12 +116,17 @@ class RootFilesystem:
             entry = self.entries.get(name)
             if entry is None:
                 return None
+            if entry.info.islnk() and entry.info.linkname != name:
+                name = entry.info.linkname
+                continue
             if not entry.info.issym():
                 return self._data(entry)
             name = posixpath.normpath(str(PurePosixPath("/", name).parent / entry.info.linkname)).lstrip("/")
         return None
 
     def _data(self, entry: Entry) -> BinaryIO | None:
+        if entry.member.islnk():
+            return None  # it leads nowhere in its own layer
         return cast("BinaryIO | None", self._layers[entry.layer].extractfile(entry.member))
 
     def _apply(self, number: int, what: str) -> None:

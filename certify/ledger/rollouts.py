@@ -108,9 +108,10 @@ class RolloutLedger:
         plan = state.plan
         with self._fenced(plan.fleet) as connection:
             row = {"id": state.id, "fleet": plan.fleet, "channel": plan.channel, "digest": plan.release.digest}
-            text = self._seal.close(_text(state))
+            text = self._seal.close(_name(state.id), _text(state))
             now = {"status": state.status, "state": text, "created": _now(), "updated": _now()}
             connection.execute(insert(_ROLLOUTS).values(**row, **now))
+        self._seal.remember(_name(state.id), text)
 
     def intend(self, state: Rollout, action: Action) -> None:
         """What is about to be done."""
@@ -120,29 +121,48 @@ class RolloutLedger:
     def observe(self, state: Rollout, seen: Observation) -> None:
         """What was seen, and the state that follows."""
         with self._fenced(state.plan.fleet) as connection:
-            values = {"status": state.status, "state": self._seal.close(_text(state)), "updated": _now()}
+            text = self._seal.close(_name(state.id), _text(state))
+            values = {"status": state.status, "state": text, "updated": _now()}
             connection.execute(update(_ROLLOUTS).where(_ROLLOUTS.c.id == state.id).values(**values))
             self._note(connection, state, "observation", _text(seen))
+        self._seal.remember(_name(state.id), text)
 
     def unfinished(self, fleet: str) -> Rollout | None:
-        """The fleet's rollout that has not ended, if any."""
-        states = [state for state in self.all(fleet) if state.status not in ENDED]
-        return states[0] if states else None
+        """The fleet's rollout that has not ended, if any. Raises NotVerified for a row that somebody else wrote, and for an
+        unfinished one with a newer one behind it: no deployer leaves that."""
+        rows = self._rows(fleet)
+        for number, row in enumerate(rows):
+            if row.status not in ENDED or number == 0:
+                state = self._opened_unless_ended(row)
+                if state is not None and state.status not in ENDED:
+                    if number:
+                        raise NotVerified(
+                            f"{_name(row.id)} is unfinished, and a newer one is there", "restore the ledger"
+                        )
+                    return state
+        return None
 
     def all(self, fleet: str | None = None) -> list[Rollout]:
-        """Rollouts, newest first. Raises NotVerified for a row that somebody without the deployer's key wrote."""
-        wanted = select(_ROLLOUTS.c.id, _ROLLOUTS.c.fleet, _ROLLOUTS.c.state).order_by(_ROLLOUTS.c.id.desc())
-        with self._transaction() as connection:
-            rows = connection.execute(wanted if fleet is None else wanted.where(_ROLLOUTS.c.fleet == fleet)).all()
-        return [self._opened(row.id, row.fleet, row.state) for row in rows]
+        """Rollouts, newest first; ended ones that were not sealed here are left out. Raises NotVerified for others."""
+        opened = (self._opened_unless_ended(row) for row in self._rows(fleet))
+        return [state for state in opened if state is not None]
 
-    def _opened(self, rollout_id: str, fleet: str, record: str) -> Rollout:
-        what = f"rollout {rollout_id} in the ledger"
-        state = msgspec.json.decode(self._seal.open(record, what), type=Rollout)
-        if (state.id, state.plan.fleet) != (rollout_id, fleet):
-            raise NotVerified(
-                f"{what} is the one of rollout {state.id} of fleet {state.plan.fleet}", "restore the ledger"
-            )
+    def _rows(self, fleet: str | None) -> list[Any]:
+        columns = (_ROLLOUTS.c.id, _ROLLOUTS.c.fleet, _ROLLOUTS.c.status, _ROLLOUTS.c.state)
+        wanted = select(*columns).order_by(_ROLLOUTS.c.id.desc())
+        with self._transaction() as connection:
+            return list(connection.execute(wanted if fleet is None else wanted.where(_ROLLOUTS.c.fleet == fleet)).all())
+
+    def _opened_unless_ended(self, row: Any) -> Rollout | None:
+        """A row's state; None for one that nobody here sealed and that is over: nothing is done for it any more."""
+        try:
+            state = msgspec.json.decode(self._seal.open(_name(row.id), row.state), type=Rollout)
+        except NotVerified:
+            if row.status in ENDED:
+                return None
+            raise
+        if (state.id, state.plan.fleet) != (row.id, row.fleet):
+            raise NotVerified(f"{_name(row.id)} is of fleet {state.plan.fleet}", "restore the ledger")
         return state
 
     def journal(self, rollout_id: str) -> list[dict[str, Any]]:
@@ -193,6 +213,10 @@ class RolloutLedger:
 def new_rollout_id() -> str:
     """Sortable by time, unique."""
     return f"r{datetime.now(UTC):%Y%m%dt%H%M%S%f}-{secrets.token_hex(2)}"
+
+
+def _name(rollout_id: str) -> str:
+    return f"rollout {rollout_id} in the ledger"
 
 
 def _durable(connection: Any, record: Any) -> None:

@@ -11,7 +11,7 @@ from certify.nodes.shell import Result
 
 #: capabilities(7): CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID.
 _NEEDED = {0: "CHOWN", 1: "DAC_OVERRIDE", 3: "FOWNER", 5: "KILL", 6: "SETGID", 7: "SETUID"}
-#: Shell built-ins only: a file of mode 0000 is written where there is room, and read back.
+#: A file of mode 0000 is written where there is room, and read back, by shell built-ins; `rm`, where there is one, takes it away.
 PROOF = """
 u= c= w=nowhere
 while read -r k v; do case $k in Uid:) set -- $v; u=$2;; CapEff:) c=$v;; esac; done </proc/self/status

@@ -6,13 +6,17 @@ signed later, by ``certify bless``, is compared with the seal first: evidence th
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import Signer
 
 from certify.config import Config
-from certify.errors import EvidenceError, KeyUnusable
+from certify.errors import EvidenceError, TrustError
 from certify.evidence.bundle import Bundle
-from certify.evidence.certificate import STATEMENT_TYPE, statement
-from certify.evidence.run import Run
+from certify.evidence.certificate import STATEMENT_TYPE, Place, statement
+from certify.evidence.run import Run, Target
 from certify.files import read_regular
 from certify.images.candidate import hex_of
 from certify.trust.certificates import CertificateStore, SignersLog
@@ -23,20 +27,27 @@ SEAL = "https://certify.dev/attestation/run-seal/v1"
 _SEAL_FILE = "seal.dsse.json"
 
 
-def seal(bundle: Bundle, run: Run, manifest: str, head: str, config: Config) -> bool:
-    """Sign the end of a run: the digest of its manifest and the head of its outcomes' chain. False without a runner key."""
+def seal(bundle: Bundle, run: Run, manifest: str, head: str, config: Config) -> str:
+    """Sign the end of a run: the digest of its manifest and the head of its outcomes' chain. Returns why it could not be
+    done; empty when it is sealed, or when nobody signs here."""
+    keys = KeyStore(Path(config.trust.keys))
+    if not keys.has("runner"):
+        return ""
     try:
-        signer = KeyStore(Path(config.trust.keys)).signer("runner")
-    except KeyUnusable:
-        return False
-    document = {
+        envelope = sign(_seal_of(run, manifest, head), keys.signer("runner"))
+    except TrustError as error:
+        return error.message
+    bundle.write(_SEAL_FILE, envelope)
+    return ""
+
+
+def _seal_of(run: Run, manifest: str, head: str) -> dict[str, Any]:
+    return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": "manifest.json", "digest": {"sha256": hex_of(manifest)}}],
         "predicateType": SEAL,
         "predicate": {"run": run.id, "product": run.product, "outcomes": head, "finishedOn": run.finished},
     }
-    bundle.write(_SEAL_FILE, sign(document, signer))
-    return True
 
 
 def bless(bundle: Bundle, config: Config) -> list[Path]:
@@ -69,13 +80,15 @@ def sign_certificates(bundle: Bundle, run: Run, manifest: str, config: Config) -
     targets = [target for target in run.targets if run.verdicts[target.id] != "NO_VERDICT"]
     written = []
     for number, target in enumerate(targets):
-        with log.next(target.digest) as (place, made):
-            envelope = sign(statement(run, target, manifest, place), signer)
-            made.append(store.put(target.digest, envelope))
+        envelope = log.add(target.digest, store, partial(_signed, run, target, manifest, signer))
         name = f"certificate{'-' + str(number + 1) if len(targets) > 1 else ''}.dsse.json"
         bundle.write(name, envelope)
         written.append(bundle.path / name)
     return written
+
+
+def _signed(run: Run, target: Target, manifest: str, signer: Signer, place: Place) -> bytes:
+    return sign(statement(run, target, manifest, place), signer)
 
 
 def _check_seal(bundle: Bundle, run: Run, manifest: str, config: Config) -> None:
@@ -88,8 +101,7 @@ def _check_seal(bundle: Bundle, run: Run, manifest: str, config: Config) -> None
             "run the suites again where the runner key is, or with --sign",
         ) from None
     document = verify(envelope, [KeyStore(Path(config.trust.keys)).public("runner")], what)
-    [subject], predicate = document["subject"], document["predicate"]
     _, head = bundle.outcomes()
-    sealed = (document["predicateType"], subject["digest"]["sha256"], predicate["run"], predicate["outcomes"])
-    if sealed != (SEAL, hex_of(manifest), run.id, head):
+    wanted = _seal_of(run, manifest, head)
+    if document != wanted:
         raise EvidenceError(f"{bundle.path} was changed after the run", "evidence is never edited; run again")

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -31,11 +30,19 @@ class _Head(msgspec.Struct, frozen=True):
     last: str
 
 
+class _Pending(msgspec.Struct, frozen=True):
+    """A certificate that is signed and perhaps not stored yet."""
+
+    subject: str
+    envelope: str
+
+
 class _Heads(msgspec.Struct, frozen=True):
     """What a signer remembers: its log's name, and a head for each digest."""
 
     log: str
     subjects: dict[str, _Head] = {}
+    pending: _Pending | None = None
 
 
 class SignersLog:
@@ -44,18 +51,26 @@ class SignersLog:
     def __init__(self, keys: Path) -> None:
         self._path = keys / "runner.log.json"
 
-    @contextmanager
-    def next(self, subject: str) -> Iterator[tuple[Place, list[str]]]:
-        """The place of the next certificate about ``subject``; its digest goes into the list. Nobody else signs meanwhile."""
+    def add(self, subject: str, store: CertificateStore, make: Callable[[Place], bytes]) -> bytes:
+        """``make`` the next certificate about ``subject`` at its place, and put it into ``store``. Returns the envelope.
+
+        It is remembered before it is stored: one that a kill kept from the store is put there by whoever signs next.
+        """
         with self._path.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             heads = self._read()
+            if heads.pending is not None:
+                store.put(heads.pending.subject, heads.pending.envelope.encode())
             head = heads.subjects.get(subject, _Head(0, _FIRST))
-            made: list[str] = []
-            yield Place(heads.log, head.number + 1, head.last), made
-            for digest in made:
-                kept = {**heads.subjects, subject: _Head(head.number + 1, digest)}
-                write_whole(self._path, msgspec.json.encode(_Heads(heads.log, kept)), sync=True)
+            envelope = make(Place(heads.log, head.number + 1, head.last))
+            kept = {**heads.subjects, subject: _Head(head.number + 1, digest_of(envelope))}
+            self._write(_Heads(heads.log, kept, _Pending(subject, envelope.decode())))
+            store.put(subject, envelope)
+            self._write(_Heads(heads.log, kept))
+            return envelope
+
+    def _write(self, heads: _Heads) -> None:
+        write_whole(self._path, msgspec.json.encode(heads), sync=True, mode=0o600)
 
     def head(self, subject: str) -> tuple[str, int] | None:
         """The log's name and how many certificates it has about ``subject``; None where nobody signs."""
@@ -109,14 +124,16 @@ class CertificateStore:
 def gaps(subject: str, certificates: list[Certificate], signer: SignersLog) -> list[str]:
     """A line for every certificate about ``subject`` that must exist and is not among ``certificates``."""
     logs: dict[str, dict[int, Certificate]] = {}
+    missing = []
     for certificate in certificates:
         if certificate.subject == subject:
-            logs.setdefault(certificate.place.log, {})[certificate.place.number] = certificate
+            other = logs.setdefault(certificate.place.log, {}).setdefault(certificate.place.number, certificate)
+            if other is not certificate:
+                missing.append(f"two certificates are number {certificate.place.number}")
     mine = signer.head(subject)
     lengths = {log: max(numbered) for log, numbered in logs.items()}
     if mine is not None and mine[1]:
         lengths[mine[0]] = max(mine[1], lengths.get(mine[0], 0))
-    missing = []
     for log, length in lengths.items():
         before = _FIRST
         for number in range(1, length + 1):

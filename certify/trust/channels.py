@@ -173,7 +173,7 @@ class ChannelRepository:
 
     def _trusted_keys(self) -> bytes:
         """The keys that deployers believe certificates and decisions of: a target, so signed by the targets role."""
-        roles = {role: [_public(self._keys.public(role))] for role in ("runner", "gate")}
+        roles = {role: [_public(self._keys.public(role))] for role in ("runner", "gate", "approver-1")}
         return msgspec.json.encode({"schema": "certify.keys/v1", **roles})
 
 

@@ -28,7 +28,12 @@ def sign(statement: dict[str, Any], signer: Signer) -> bytes:
     """An envelope with one signature, as JSON bytes. Raises KeyUnusable when its own public key does not verify it."""
     payload = msgspec.json.encode(statement, order="sorted")
     envelope = Envelope(payload, PAYLOAD_TYPE, {})
-    signature = envelope.sign(signer)
+    try:
+        signature = envelope.sign(signer)
+    except Exception as error:  # noqa: BLE001 - tokens and key services fail in ways of their own
+        raise KeyUnusable(
+            f"the signer of {signer.public_key.keyid[:16]} failed: {error}", "see its <role>.uri"
+        ) from None
     if not _signed(signer.public_key, bytes.fromhex(signature.signature), envelope.pae()):
         raise KeyUnusable("the private key is not that of its public key", "restore both from where they were made")
     return json.dumps(envelope.to_dict(), sort_keys=True).encode()

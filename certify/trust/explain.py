@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from securesystemslib.signer import Key
+
 from certify.config import Config
 from certify.errors import CertifyError, UsageError
 from certify.evidence.certificate import STATEMENT_TYPE
@@ -45,14 +47,13 @@ def explain(certificate: str, reason: str, config: Config) -> Path:
     return path
 
 
-def explained(subject: str, config: Config) -> frozenset[str]:
-    """Digests of the certificates about ``subject`` that have a valid explanation."""
+def explained(subject: str, config: Config, approvers: list[Key]) -> frozenset[str]:
+    """Digests of the certificates about ``subject`` that have an explanation by one of ``approvers``."""
     found = set()
     folder = Path(config.trust.certificates) / hex_of(subject) / "explained"
     for path in sorted(folder.glob("*.json")):
         try:
-            keys = [KeyStore(Path(config.trust.keys)).public(_ROLE)]
-            document = verify(read_regular(path, MAX_ENVELOPE), keys, f"explanation {path.name}")
+            document = verify(read_regular(path, MAX_ENVELOPE), approvers, f"explanation {path.name}")
             about = "sha256:" + str(document["subject"][0]["digest"]["sha256"])
             if document["predicateType"] == EXPLANATION and document["predicate"]["product"] == config.product:
                 found.add(about)

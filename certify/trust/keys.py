@@ -41,6 +41,10 @@ class KeyStore:
             self._write(f"{role}.pub.json", json.dumps(public, indent=2).encode() + b"\n", 0o644)
         return made
 
+    def has(self, role: str) -> bool:
+        """Whether this role signs here at all."""
+        return any((self.path / f"{role}{suffix}").exists() for suffix in (".pem", ".uri"))
+
     def public(self, role: str) -> Key:
         """A role's public key. Raises KeyUnusable."""
         path = self.path / f"{role}.pub.json"

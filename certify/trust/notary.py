@@ -63,10 +63,17 @@ class Outcome(Struct, frozen=True, tag="outcome"):
     check: Check
 
 
-class Finish(Struct, frozen=True, tag="finish"):
-    """The end. ``problems`` are reasons for which nothing can be said of any target."""
+class Booted(Struct, frozen=True):
+    """How one target was booted: cold or restored, and the driver's own words."""
 
-    targets: tuple[Target, ...]
+    boot: str = "none"
+    details: dict[str, Any] = {}
+
+
+class Finish(Struct, frozen=True, tag="finish"):
+    """The end. ``booted`` says by target how it was booted; ``problems`` are reasons for which nothing can be said of any."""
+
+    booted: dict[str, Booted]
     code: tuple[Part, ...]
     phases: dict[str, float]
     problems: tuple[str, ...] = ()
@@ -77,6 +84,7 @@ class Answer(Struct, frozen=True):
 
     run: Run | None = None
     signed: tuple[str, ...] = ()
+    unsealed: str = ""
     error: str = ""
     hint: str = ""
     status: int = 2
@@ -118,7 +126,9 @@ class Notary:
 
     def finish(self, message: Finish) -> Answer:
         """Give the verdicts, write the documents, seal and sign. Raises CertifyError."""
-        for target in message.targets if message.problems else ():
+        from certify.trust.bless import seal
+
+        for target in self._run.targets if message.problems else ():
             reason = "; ".join(message.problems)
             found = own_check(RUN_IS_SOUND, target.id)
             self.take(Outcome(Check(id=found, target=target.id, outcome=NO_VERDICT, suite=OWN_SUITE, reason=reason)))
@@ -129,7 +139,7 @@ class Notary:
             self._run,
             status="finished",
             finished=timestamp(),
-            targets=message.targets,
+            targets=tuple(_as_booted(target, message.booted.get(target.id, Booted())) for target in self._run.targets),
             code=message.code,
             deselected=left_out if self._run.selected else (),
             twice=tuple(sorted(self._doubtful)),
@@ -139,20 +149,25 @@ class Notary:
         self._bundle.write_run(run)
         self._bundle.write("junit.xml", junit(run).encode())
         manifest = self._bundle.write_manifest()
-        return Answer(run, self._signed(run, manifest, head))
+        unsealed = seal(self._bundle, run, manifest, head, self._config)
+        return Answer(run, self._signed(run, manifest), unsealed)
 
     def abandoned(self) -> None:
         """The run's process is gone before its end. What had failed by then has failed."""
         if self._sign and any(check.outcome == FAILED for check in self._checks.values()):
-            self.finish(Finish(self._run.targets, (), {}, ("the run's process ended before its checks did",)))
+            self.finish(Finish({}, (), {}, ("the run's process ended before its checks did",)))
 
-    def _signed(self, run: Run, manifest: str, head: str) -> tuple[str, ...]:
-        from certify.trust.bless import seal, sign_certificates
+    def _signed(self, run: Run, manifest: str) -> tuple[str, ...]:
+        from certify.trust.bless import sign_certificates
 
-        seal(self._bundle, run, manifest, head, self._config)
         if not self._sign:
             return ()
         return tuple(str(path) for path in sign_certificates(self._bundle, run, manifest, self._config))
+
+
+def _as_booted(target: Target, how: Booted) -> Target:
+    """The target as the run named it at its beginning; only how it was booted is learnt later."""
+    return msgspec.structs.replace(target, boot=how.boot, details=how.details)
 
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:

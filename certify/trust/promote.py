@@ -22,6 +22,7 @@ from certify.trust.explain import explained
 from certify.trust.keys import KeyStore
 from certify.trust.pointer import Pointer, stamp
 from certify.trust.published import Published
+from certify.trust.root import Confirm, nobody
 from certify.trust.summary import summary
 from certify.trust.verify import Verifier
 
@@ -49,17 +50,27 @@ class Judged:
     policy: Policy
 
 
-def judge(candidate: Candidate, channel: str, config: Config, lock: Lock | None, now: datetime | None = None) -> Judged:
+def judge(
+    candidate: Candidate,
+    channel: str,
+    config: Config,
+    lock: Lock | None,
+    *,
+    now: datetime | None = None,
+    confirm: Confirm = nobody,
+) -> Judged:
     """Gather the verified evidence about a candidate and ask the gate. Changes nothing.
 
     Which keys are trusted is what the channel repository says. Raises NotVerified when that cannot be verified.
     """
     policy = policy_of(config, channel, lock)
-    verifier = Verifier(config)
+    verifier = Verifier(config, confirm=confirm)
     store = CertificateStore(Path(config.trust.certificates))
     good, bad = store.about(candidate.digest, verifier.keys("runner"))
     standing: frozenset[str] = frozenset()
-    if policy.channel.after is not None and Verifier(config, now).stands_on(candidate, policy.channel.after):
+    if policy.channel.after is not None and Verifier(config, now, remembers=now is None).stands_on(
+        candidate, policy.channel.after
+    ):
         standing = frozenset([policy.channel.after])
     evidence = Evidence(
         candidate.digest,
@@ -67,7 +78,7 @@ def judge(candidate: Candidate, channel: str, config: Config, lock: Lock | None,
         tuple(good),
         standing,
         tuple(gaps(candidate.digest, good, SignersLog(Path(config.trust.keys)))),
-        explained(candidate.digest, config),
+        explained(candidate.digest, config, verifier.keys("approver-1")),
     )
     return Judged(evaluate(policy, evidence, now or datetime.now(UTC)), tuple(bad), policy)
 
@@ -79,13 +90,14 @@ def promote(
     lock: Lock | None,
     *,
     waiting: Callable[[str], None] = lambda _: None,
+    confirm: Confirm = nobody,
 ) -> Pointer:
     """Put a candidate on a channel. Returns the published pointer.
 
     Raises Refused when the gate does not allow it, KeyUnusable, NotVerified for a repository that somebody changed, TrustError.
     """
     keys = KeyStore(Path(config.trust.keys))
-    repository = ChannelRepository(config.trust)
+    repository = ChannelRepository(config.trust, confirm)
     with repository.locked(waiting):
         published = repository.read()
         judged = judge(candidate, channel, config, lock)

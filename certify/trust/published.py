@@ -105,7 +105,8 @@ class Published:
                 self._require_signed(signer, "root", newer, path.name)
             if newer.signed.version != version:
                 raise self._refused(f"{path.name} has version {newer.signed.version}")
-            root = newer.signed
+            root, trusted = newer.signed, self._read(path)
+        self._remember("root", f"{root.version}.root.json", root.version, digest_of(trusted))
         return root
 
     def _load_roles(self) -> None:

@@ -1,6 +1,7 @@
 """Records that only their writer can change: a signature over a text, checked whenever it is read again.
 
-The deployer seals its rollouts' states in the ledger: who can write the database but holds no key can change no plan.
+The deployer seals its rollouts' states in the ledger: who can write the database but holds no key can change no plan. Each
+record has a number, and the highest one that was seen is kept with the key: an older record, put back, is refused.
 """
 
 from __future__ import annotations
@@ -12,17 +13,25 @@ from msgspec import Struct
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Signature
 
-from certify.errors import NotVerified
+from certify.errors import KeyUnusable, NotVerified
+from certify.files import read_regular, write_whole
 from certify.trust.keys import KeyStore
 
 _ROLE = "deployer"
+_MAX = 16 * 1024 * 1024
 
 
 class _Record(Struct, frozen=True):
-    """As stored: the text exactly as it was signed, and the signature in hex."""
+    """As stored: whose it is, which one, the text exactly as it was signed, and the signature of all three in hex."""
 
+    name: str
+    number: int
     sealed: str
     signature: str
+
+    @property
+    def signed_bytes(self) -> bytes:
+        return msgspec.json.encode([self.name, self.number, self.sealed])
 
 
 class Seal:
@@ -30,22 +39,39 @@ class Seal:
 
     def __init__(self, keys: Path) -> None:
         self._keys = KeyStore(keys)
+        self._memory = keys / "deployer.seen.json"
 
-    def close(self, text: str) -> str:
-        """The record of ``text``. Raises KeyUnusable."""
+    def close(self, name: str, text: str) -> str:
+        """The next record of ``name``. Raises KeyUnusable."""
         self._keys.create([_ROLE])
-        signature = self._keys.signer(_ROLE).sign(text.encode())
-        return msgspec.json.encode(_Record(text, signature.signature)).decode()
+        record = _Record(name, self._seen().get(name, 0) + 1, text, "")
+        signature = self._keys.signer(_ROLE).sign(record.signed_bytes)
+        return msgspec.json.encode(msgspec.structs.replace(record, signature=signature.signature)).decode()
 
-    def open(self, record: str, what: str) -> str:
-        """The text of a record. Raises NotVerified for one that was changed, or sealed by somebody else."""
+    def open(self, name: str, record: str) -> str:
+        """The text of a record. Raises NotVerified for one that was changed, is an old one, or was sealed by somebody else."""
         try:
             found = msgspec.json.decode(record, type=_Record)
             key = self._keys.public(_ROLE)
-            key.verify_signature(Signature(key.keyid, found.signature), found.sealed.encode())
-            return found.sealed
+            key.verify_signature(Signature(key.keyid, found.signature), found.signed_bytes)
         except (msgspec.DecodeError, UnverifiedSignatureError, ValueError):
             raise NotVerified(
-                f"{what} was changed, or written by a deployer with another key than the one in {self._keys.path}",
+                f"{name} was changed, or written by a deployer with another key than the one in {self._keys.path}",
                 "use that deployer's key, or end the rollout where it was begun",
             ) from None
+        if found.name != name or found.number < self._seen().get(name, 0):
+            raise NotVerified(f"{name} is an older state of itself, or another's", "restore the ledger as it was")
+        return found.sealed
+
+    def remember(self, name: str, record: str) -> None:
+        """That a record has been stored: nothing older counts any more."""
+        number = msgspec.json.decode(record, type=_Record).number
+        write_whole(self._memory, msgspec.json.encode({**self._seen(), name: number}), sync=True)
+
+    def _seen(self) -> dict[str, int]:
+        try:
+            return msgspec.json.decode(read_regular(self._memory, _MAX), type=dict[str, int])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise KeyUnusable(f"{self._memory}: unusable ({error})", "restore it from a copy") from None

@@ -47,8 +47,12 @@ class Verified:
 class Verifier:
     """A client of one channel repository. Makes one consistent view of it when first asked."""
 
-    def __init__(self, config: Config, now: datetime | None = None, confirm: Confirm = nobody) -> None:
+    def __init__(
+        self, config: Config, now: datetime | None = None, confirm: Confirm = nobody, *, remembers: bool = True
+    ) -> None:
+        """``remembers``: not when asked about another time than now, which must leave no trace."""
         self._config = config
+        self._remembers = remembers
         self._now = now or datetime.now(UTC)
         self._repository = Path(config.trust.repository).absolute()
         self._root = Root(config.trust, confirm)
@@ -69,7 +73,8 @@ class Verifier:
             raise NotVerified(f"{path}: the pointer is about {pointer.path}", "the repository mixes products; lint it")
         pointer.require_current(self._now)
         certificates = self._certificates(pointer)
-        self._remembered.accept(pointer, self._now)
+        if self._remembers:
+            self._remembered.accept(pointer, self._now)
         return Verified(pointer, certificates)
 
     def candidate(self, candidate: Candidate, channel: str) -> Verified:
@@ -163,7 +168,8 @@ class Verifier:
         if self._updater is None:
             client = Path(self._config.trust.client).absolute()
             root = self._root.require()
-            self._remembered.require_time(self._now)
+            if self._remembers:
+                self._remembered.require_time(self._now)
             (client / "targets").mkdir(parents=True, exist_ok=True)
             self._updater = Updater(
                 metadata_dir=str(client),

@@ -29,6 +29,7 @@ def qemu_img(
     Raises ImageInvalid with its last word, EngineUnavailable when it cannot be confined.
     """
     if writes is not None:
+        writes.unlink(missing_ok=True)
         writes.touch(mode=0o600)
     command = [*_sandbox(reads, writes), "prlimit", *_LIMITS, f"--fsize={_MOST_WRITTEN}", "qemu-img", *arguments]
     try:
@@ -46,6 +47,8 @@ def qemu_img(
         raise EngineUnavailable("qemu-img is not installed", "apt-get install qemu-utils")
     if said[-1].startswith("bwrap:"):
         raise EngineUnavailable(f"qemu-img cannot be confined here: {said[-1]}", _REMEDY)
+    if "No space left on device" in said[-1]:
+        raise EngineUnavailable(f"qemu-img {arguments[0]}: no space left on this host", "make room; see images.store")
     raise ImageInvalid(f"qemu-img {arguments[0]}: {said[-1][:200]}", "it is cut or damaged; copy it again")
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from certify.errors import ImageInvalid
-from certify.images.files import ImageFile
+from certify.images.files import MOST_READ, ImageFile
 from certify_disk.contents import entry_name, root_partition, volume
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ class DiskFiles:
             if file is None or stat.S_ISDIR(file.mode):
                 return None
             if not stat.S_ISLNK(file.mode):
+                if file.size > MOST_READ:
+                    raise ImageInvalid(
+                        f"{path} is larger than {MOST_READ} bytes", "a file that is read as text never is"
+                    )
                 return (
                     bytes(self._volume.inodes[self._numbers[path]].open().read()) if stat.S_ISREG(file.mode) else None
                 )
@@ -63,6 +67,8 @@ class DiskFiles:
             if name in (b".", b".."):
                 continue
             path = f"{below}/{name.decode('utf-8', 'surrogateescape')}"
+            if len(self._numbers) > _MOST:
+                raise ImageInvalid(f"{self._what}: more than {_MOST} files", "no real image has that many")
             inode = found.inodes[entry.inode]
             self._numbers[path] = int(entry.inode)
             mode = int(inode.i_mode)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,17 @@ def remove_group(parent: str) -> None:
         for place in _places(name):
             with contextlib.suppress(OSError):
                 place.rmdir()
+
+
+def left_groups() -> set[str]:
+    """Names of the empty groups on this host that containers of ours left; one in use is never empty."""
+    found = {place.name for place in Path(_ROOT).glob(f"{_NAME}*") if _is_left(place)}
+    return found | {place.name for place in Path(_ROOT).glob(f"*/{_NAME}*") if _is_left(place)}
+
+
+def _is_left(place: Path) -> bool:
+    named = re.fullmatch(rf"{_NAME}[0-9a-f]{{16}}(\.slice)?", place.name)
+    return named is not None and place.is_dir() and not any(child.is_dir() for child in place.iterdir())
 
 
 def _places(name: str) -> Iterator[Path]:

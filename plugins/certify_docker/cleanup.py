@@ -1,4 +1,4 @@
-"""What killed runs left in the engine: containers, networks and volumes whose owner is dead."""
+"""What killed runs left in the engine: containers, networks and volumes whose owner is dead, and their control groups."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from certify.errors import EngineUnavailable, NodeLost
+from certify_docker.cgroup import left_groups, remove_group
 from certify_docker.engine import OWNER_LABEL, connected, translated
 from certify_docker.machine import remove_container
 
@@ -29,6 +30,17 @@ def _collect(client: Any, is_alive: Callable[[str], bool], dry_run: bool) -> Ite
     for found in networks:
         if not is_alive(found["Labels"][OWNER_LABEL]) and (dry_run or _remove_network(client, found["Id"])):
             yield f"network {found['Name']}"
+    with translated():
+        used = {c["HostConfig"].get("CgroupParent", "") for c in _inspected(client)}
+    for group in sorted(left_groups() - {parent.strip("/") for parent in used}):
+        if not dry_run:
+            remove_group(group)
+        yield f"control group {group}"
+
+
+def _inspected(client: Any) -> Iterator[dict[str, Any]]:
+    for found in client.api.containers(all=True):
+        yield client.api.inspect_container(found["Id"])
 
 
 def _remove_network(client: Any, network: str) -> bool:

@@ -55,7 +55,12 @@ def _init(info: dict[str, Any]) -> Finding:
     group = Engine.of(info)
     there = group.version == "2" or Path("/sys/fs/cgroup/systemd").is_dir() or not local
     detail = f"cgroup v{group.version} by {group.driver}: images with an init system boot without privileges"
-    if not there:
+    if any("rootless" in option for option in info.get("SecurityOptions") or ()):
+        there, detail = (
+            False,
+            "a rootless engine: its host's control groups cannot be given to images with an init system",
+        )
+    elif not there:
         detail = "no systemd control group on this host: images with an init system do not boot in containers"
     return Finding(
         "init systems", "ok" if there else "warning", detail, "" if there else "boot them with --platform vm"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import Any
 
 from certify.config import ContainerPlatform, seconds
@@ -17,7 +18,7 @@ from certify_docker.readiness import wait_ready
 _CONSOLE_CAP = 4 * 1024**2
 _KILLED = 137
 #: Exit codes the engine gives to what was killed, and to what was running when the engine itself died.
-_NOT_BY_ITSELF = (_KILLED, 255)
+_NOT_BY_ITSELF = (_KILLED, 143, 255)
 
 
 class DockerMachine:
@@ -92,7 +93,17 @@ class DockerMachine:
             state = self.state()
         except NodeLost:
             return False
-        return not state["Running"] and not state.get("OOMKilled") and state["ExitCode"] not in _NOT_BY_ITSELF
+        if state["Running"] or state.get("OOMKilled") or state["ExitCode"] in _NOT_BY_ITSELF:
+            return False
+        return not self._was_killed(state)
+
+    def _was_killed(self, state: dict[str, Any]) -> bool:
+        """Whether somebody asked the engine to stop or kill it: then its end is not its own doing."""
+        since = int(datetime.fromisoformat(state["StartedAt"][:19] + "+00:00").timestamp())
+        asked = {"container": self.container, "event": ["kill", "stop"]}
+        with translated():
+            seen = self._client.api.events(since=since, until=int(time.time()) + 1, filters=asked, decode=True)
+            return any(True for _ in seen)
 
     def restart(self) -> None:
         try:

@@ -6,7 +6,6 @@ images that were pulled or pushed, and is kept beside it.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import weakref
 from collections.abc import Iterator
@@ -29,12 +28,13 @@ class DaemonSource(ImageSource):
 
     @cached_property
     def _exported(self) -> ImageSource:
-        descriptor = os.open(tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR, 0o600)  # gone with us, however we end
-        weakref.finalize(self, os.close, descriptor)
-        path = Path(f"/proc/self/fd/{descriptor}")
-        with connected() as client, translated(ImageNotFound), path.open("wb") as file:
+        kept = tempfile.TemporaryFile()  # noqa: SIM115 - it has no name, and is gone with us, however we end
+        weakref.finalize(self, kept.close)
+        path = Path(f"/proc/self/fd/{kept.fileno()}")
+        with connected() as client, translated(ImageNotFound):
             for piece in client.api.get_image(self.candidate.config_digest):
-                file.write(piece)
+                kept.write(piece)
+            kept.flush()
         return DockerArchiveTransport().open(Reference("docker-archive", str(path)))
 
     def config_bytes(self) -> bytes:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from certify.images.store import Store
 from certify.nodes.budget import available_bytes
 from certify.nodes.node import ShellSettings
 from pytest_certify import collection, suites, targets
+from pytest_certify.compiled import compiled_apart
 from pytest_certify.plans import plans_of
 from pytest_certify.pool import NodePool
 from pytest_certify.suites import FoundSuite
@@ -55,6 +56,11 @@ class Context:
         found = collection.suite_holding(item.path, self.suites)
         return found.name if found else ""
 
+    @property
+    def home(self) -> Path:
+        """Where certify.yaml is, or would be."""
+        return (self.config_path or Path("certify.yaml")).absolute().parent
+
     def planned(self) -> dict[str, tuple[PlannedCheck, PlannedTarget]]:
         """Every planned check on every target, by its id."""
         checks = [check for plan in self.plans for check in plan.checks]
@@ -70,7 +76,7 @@ def prepare(config: pytest.Config) -> Context:
     shared: dict[str, Any] = worker_input.get("certify", {})
     config_path = Path(option.certify_config) if option.certify_config else None
     settings = load_config(config_path)
-    found, phases = _suites(config, settings, shared), {}
+    found, phases = _suites(config, settings, config_path, shared), {}
     started = time.monotonic()
     plans = msgspec.convert(shared["plans"], list[SuitePlan]) if shared else plans_of(found, _store(settings))
     phases["plan"] = round(time.monotonic() - started, 3)
@@ -105,21 +111,27 @@ def prepare(config: pytest.Config) -> Context:
     )
 
 
-def _suites(config: pytest.Config, settings: Config, shared: dict[str, Any]) -> list[FoundSuite]:
+def _suites(
+    config: pytest.Config, settings: Config, config_path: Path | None, shared: dict[str, Any]
+) -> list[FoundSuite]:
     """The suites in use; pytest is told to collect those of ``--suite`` beside what its arguments name."""
     if shared:
         config.args[:] = shared["arguments"]
         found = [FoundSuite.decoded(suite.encode()) for suite in shared["suites"]]
     else:
-        base = config.invocation_params.dir
+        base, home = config.invocation_params.dir, (config_path or Path("certify.yaml")).absolute().parent
         positional = config.args if config.args_source == pytest.Config.ArgsSource.ARGS else []
         arguments = [collection.resolved(argument, base) for argument in positional]
-        asked = suites.find(config.option.suite or ([] if positional else settings.suites), base)
+        asked = suites.find(config.option.suite, base) if config.option.suite else []
+        if not asked and not positional:
+            asked = suites.find(settings.suites, home)  # a path in certify.yaml is beside it
         found = suites.together([*asked, *suites.named_by(arguments, base)])
         config.args[:] = [*arguments, *(str(suite.path) for suite in asked)]
-        suites.require_known(settings.settings, [suite.name for suite in [*found, *_configured(settings, base)]])
+        suites.require_known(settings.settings, [suite.name for suite in [*found, *_configured(settings, home)]])
     if any(not suite.package for suite in found):
-        config.add_cleanup(partial(suites.compile_as_usual, suites.keep_compiled_apart()))
+        apart = ExitStack()
+        apart.enter_context(compiled_apart())
+        config.add_cleanup(apart.close)
     return found
 
 

@@ -52,7 +52,7 @@ def harmless(text: str, *, colours: bool = False) -> str:
 
 def plain(text: str) -> str:
     """Harmless, and without colours: for files."""
-    return harmless(_COLOUR.sub("", text))
+    return harmless(_COLOUR.sub("", text)).encode("utf-8", "replace").decode()
 
 
 def _disarm(report: pytest.TestReport, colours: bool) -> None:

@@ -24,6 +24,8 @@ from pytest_certify.skips import reasons_in
 from pytest_certify.suites import FoundSuite
 
 _SHOWN = 1500
+#: Marks of plugins that are not loaded here, and whose effect on outcomes certify accounts for.
+_OTHERS_MARKS = {"flaky", "xdist_group"}
 
 
 class Planner:
@@ -53,6 +55,7 @@ class Planner:
         import certify_fixtures
 
         known = {line.partition("(")[0].partition(":")[0].strip() for line in session.config.getini("markers")}
+        known |= _OTHERS_MARKS
         ours = Path(certify_fixtures.__file__).parent
         reasons = reasons_in([*self._suite.sources(), *ours.rglob("*.py")])
         for item in session.items:
@@ -61,7 +64,7 @@ class Planner:
                 self.checks.append(self._planned(item, reasons))
             except UsageError as error:
                 self.wrong.append(str(error))
-        self.wrong += [f"{name} is collected twice" for name in _twice([c.template for c in self.checks])]
+        self.wrong += [f"{name} is collected twice" for name in collection.repeated([c.template for c in self.checks])]
 
     def _require_sound(self, item: pytest.Item, known: set[str]) -> None:
         """Raise UsageError for a check that cannot run on an image, or has a mark or argument nobody knows."""
@@ -119,10 +122,6 @@ def plan(suite: FoundSuite) -> SuitePlan:
 def _nearest(name: str, known: Any) -> str:
     near = get_close_matches(str(name), list(known), 1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-
-
-def _twice(names: list[str]) -> list[str]:
-    return sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
 
 
 def main() -> None:

@@ -20,9 +20,12 @@ from certify.errors import UsageError
 from certify.evidence.plan import SuitePlan, digest_of_data
 from certify.files import write_whole
 from certify.images.store import Store
+from pytest_certify.compiled import owned
 from pytest_certify.suites import FoundSuite
 
 _TIMEOUT = 120.0
+#: What the planner's folders' names begin with, for `certify gc`.
+PREFIX = "certify-plan-"
 
 
 def plans_of(suites: Sequence[FoundSuite], store: Store | None) -> list[SuitePlan]:
@@ -47,7 +50,7 @@ def _plan_of(suite: FoundSuite, store: Store | None) -> SuitePlan:
     if kept is not None and kept.exists():
         try:
             return msgspec.json.decode(kept.read_bytes(), type=SuitePlan)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             kept.unlink()  # damaged: made again
     plan = _ask_planner(suite)
     if plan.digest != digest or suite.digest() != digest:
@@ -67,9 +70,12 @@ def _place(suite: FoundSuite, digest: str, store: Store | None) -> Path | None:
 
 
 def _ask_planner(suite: FoundSuite) -> SuitePlan:
-    with tempfile.TemporaryDirectory(prefix="certify-plan-") as folder:
+    with tempfile.TemporaryDirectory(prefix=owned(PREFIX)) as folder:
         answer = Path(folder) / "plan.json"
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "PYTHON", "CERTIFY"))}
+        kept = "PYTHONUSERBASE"
+        environment = {
+            k: v for k, v in os.environ.items() if k == kept or not k.startswith(("PYTEST", "PYTHON", "CERTIFY"))
+        }
         environment |= {
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONPYCACHEPREFIX": folder if not suite.package else "",

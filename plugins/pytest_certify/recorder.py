@@ -35,7 +35,7 @@ from certify.evidence.settings import deciding_settings
 from certify.gate.lock import lock_path, read_lock
 from certify.images.candidate import digest_of, resource_uri
 from certify.nodes.owner import this_process
-from certify.trust.notary import Answer, Begin, Collected, Finish, Message, Outcome
+from certify.trust.notary import Answer, Begin, Booted, Collected, Finish, Message, Outcome
 from pytest_certify.context import Context
 from pytest_certify.outcomes import Collector
 from pytest_certify.pool import ColdBoot
@@ -194,11 +194,12 @@ class Recorder:
         if pytest_status not in (_OK, _NOTHING) and not self._unsound:
             self.problem(f"pytest ended with status {pytest_status} though no check failed; see what it printed")
         phases = {**self._context.phases, "total": round(time.monotonic() - self._started, 3)}
-        targets = tuple(self._target(t) for t in self._context.targets)
-        answer = self._notary.ask(Finish(targets, tuple(sorted(self._code)), phases, tuple(self._problems)))
+        booted = {target: Booted(**how) for target, how in self._booted.items()}
+        answer = self._notary.ask(Finish(booted, tuple(sorted(self._code)), phases, tuple(self._problems)))
         assert answer.run is not None
         self.finished = answer.run
         self.notes += [f"signed     {path}" for path in answer.signed]
+        self.notes += [f"not sealed, so it can never be blessed: {answer.unsealed}"] if answer.unsealed else []
         self.notes += [f"the gate will refuse this run: {reason}" for reason in self._foreseen(self.finished)]
         return max(exit_code(self.finished, pytest_status), self._promote() if self._option.promote else _OK)
 
@@ -238,7 +239,6 @@ class Recorder:
         self._notary.tell(message)
 
     def _target(self, planned: PlannedTarget) -> Target:
-        booted = self._booted.get(planned.id, {})
         return Target(
             id=planned.id,
             digest=planned.candidate.digest,
@@ -246,8 +246,6 @@ class Recorder:
             reference=str(planned.candidate.reference),
             platform=planned.platform.name,
             driver=planned.platform.driver,
-            boot=booted.get("boot", "none"),
-            details=booted.get("details", {}),
             settings=deciding_settings(self._context.config, planned.platform.name),
         )
 

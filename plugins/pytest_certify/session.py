@@ -16,16 +16,14 @@ from certify.evidence.bundle import Bundle
 from certify.evidence.plan import lacks
 from certify.evidence.redact import shortened
 from certify.images.files import ImageFiles
-from certify.images.store import Store
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node
-from certify.nodes.parity import PARITY_SCHEMA, compare, report
-from pytest_certify import collection, outcomes, suites, terminal
+from pytest_certify import collection, outcomes, terminal
 from pytest_certify.allure_link import attach_failure, keep_plain
 from pytest_certify.context import Context, prepare
 from pytest_certify.node_evidence import keep_node_evidence
 from pytest_certify.outcomes import harmless
-from pytest_certify.plans import plans_of
+from pytest_certify.parity import write_parity
 from pytest_certify.pool import Booting, Key
 from pytest_certify.recorder import NotaryProcess, Recorder
 from pytest_certify.targets import PlannedTarget
@@ -316,45 +314,27 @@ class CertifySession:
         try:
             pool.close()
         finally:
-            code = [msgspec.to_builtins(part) for part in parts(self._config, self.context.suites)]
+            code = [msgspec.to_builtins(part) for part in parts(self._config, self.context.suites, self.context.home)]
             told: dict[str, Any] = {"booted": _boot_facts(pool.retired), "code": code, "cold": cold}
             if output is not None:
-                output["certify"] = told
+                output["certify"] = {"told": told, "doubtful": self._doubtful(session.items)}
             elif self.recorder:
                 self.recorder.told(**told)
-                self._write_parity()
                 self._guarded(lambda: self._finish(session))
-
-    def _write_parity(self) -> None:
-        """``parity.json``: every candidate's platforms, each compared with its first."""
-        assert self.recorder is not None
-        if len({target.candidate.digest for target in self.context.targets}) == len(self.context.targets):
-            return
-        [plan] = plans_of(suites.find(["parity"], Path()), Store(Path(self.context.config.images.store)))
-        allowed = suites.settings(plan, self.context.config.settings.get("parity", {}))["allowed"]
-        facts, compared = self.context.pool.facts, []
-        for target in self.context.targets:
-            first = self.first_target_of(target)
-            if first.id != target.id and first.id in facts and target.id in facts:
-                found = compare(facts[first.id], facts[target.id], allowed)
-                compared.append(report((first.id, target.id), found))
-                unlisted = sum(not difference.allowed for difference in found)
-                self.recorder.notes.append(
-                    f"parity     {first.id} | {target.id}: {len(found)} differences, {unlisted} not allowed"
-                )
-        if compared:
-            document = {"schema": PARITY_SCHEMA, "allowed": list(allowed), "compared": compared}
-            Bundle(self.context.directory).write("parity.json", msgspec.json.format(msgspec.json.encode(document)))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """xdist: a worker has ended and says how its nodes were booted."""
         output = getattr(node, "workeroutput", {}).get("certify")
         if self.recorder and output:
-            self.recorder.told(**output)
+            self.recorder.told(**output["told"])
+            self.recorder.collected((), output["doubtful"])
+        elif self.recorder:
+            self.recorder.problem(f"worker {node.gateway.id} ended before it could tell what took part in it")
 
     def _finish(self, session: pytest.Session) -> None:
         assert self.recorder is not None
+        self.recorder.notes += write_parity(self.context)
         keep_plain(Path(self._config.option.allure_report_dir))
         if self._alluredir:
             shutil.copytree(self._config.option.allure_report_dir, self._alluredir, dirs_exist_ok=True)

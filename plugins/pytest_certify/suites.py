@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.metadata import entry_points
@@ -68,13 +65,17 @@ class FoundSuite(Struct, frozen=True):
             return
         yield from (*self.files, *(p for p in [self.path / "conftest.py", self.path / "__init__.py"] if p.is_file()))
 
+    def digested(self) -> list[Path]:
+        """The files its digest covers beside its folder: of an installed suite the modules beside it, which it may use; of
+        files in a folder themselves."""
+        if self.files:
+            return list(self.sources())
+        return sorted(self.path.parent.glob("*.py")) if "." in self.package else []
+
     def digest(self) -> str:
-        """One digest over all its files; of an installed one also over the modules beside it, which it may use."""
-        if self.package:
-            beside = sorted(self.path.parent.glob("*.py")) if "." in self.package else []
-            return digest_of("\0".join([directory_digest(self.path), *map(_file_digest, beside)]).encode())
+        """One digest over all its files."""
         if not self.files:
-            return directory_digest(self.path)
+            return digest_of("\0".join([directory_digest(self.path), *map(_file_digest, self.digested())]).encode())
         return digest_of("\0".join(map(_file_digest, self.sources())).encode())
 
     def declared(self) -> tuple[str, dict[str, Any]]:
@@ -198,17 +199,3 @@ def require_known(written: Iterable[str], known: Iterable[str]) -> None:
             near = get_close_matches(name, names, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"suites: {', '.join(sorted(names))}"
             raise ConfigError(f"certify.yaml: settings.{name}: no such suite", hint)
-
-
-def keep_compiled_apart() -> Path:
-    """From now on, compiled files come from a place made for this process: a ``.pyc`` beside a suite's source is accepted
-    by its time and size alone, and so could hold other code than the source that was digested. Returns the place."""
-    place = Path(tempfile.mkdtemp(prefix="certify-pycache-"))
-    sys.pycache_prefix = str(place)
-    return place
-
-
-def compile_as_usual(place: Path) -> None:
-    """The end of :func:`keep_compiled_apart`."""
-    sys.pycache_prefix = None
-    shutil.rmtree(place, ignore_errors=True)

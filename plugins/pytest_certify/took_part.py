@@ -24,12 +24,13 @@ from certify.evidence.run import Part
 from certify.images.candidate import digest_of
 from pytest_certify.suites import FoundSuite
 
+#: Variables that choose options or code. (A path in PYTHONPATH shows by the modules that come from it.)
+_ENVIRONMENT = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTHONPYCACHEPREFIX", "PYTHONSTARTUP", "PYTHONHOME")
 _PYTESTS = ("_pytest", "pytest", "pluggy")
 
 
-def parts(config: pytest.Config, suites: Iterable[FoundSuite]) -> list[Part]:
-    """All of it, as it is loaded now."""
-    base = config.invocation_params.dir
+def parts(config: pytest.Config, suites: Iterable[FoundSuite], base: Path) -> list[Part]:
+    """All of it, as it is loaded now; files are named relative to ``base``, where certify.yaml is."""
     found = {*_ini(config, base), *_plugins(config), *_modules(list(suites), base)}
     return sorted(found)
 
@@ -40,7 +41,7 @@ def _ini(config: pytest.Config, base: Path) -> Iterator[Part]:
         yield Part(kind="ini", name=_relative(config.inipath, base), digest=digest_of(config.inipath.read_bytes()))
     for override in config.option.override_ini or ():
         yield Part(kind="ini", name=f"-o {override}")
-    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+    for name in _ENVIRONMENT:
         if os.environ.get(name):
             yield Part(kind="ini", name=f"{name}={os.environ[name]}")
 
@@ -55,7 +56,8 @@ def _plugins(config: pytest.Config) -> Iterator[Part]:
         if point.dist is not None and point.dist.name != "certify":  # it may bring platforms and transports
             yield Part(kind="plugin", name=point.dist.name, version=point.dist.version)
     for _, plugin in config.pluginmanager.list_name_plugin():
-        if plugin is not None and _top(plugin) not in known:
+        is_file = isinstance(plugin, ModuleType) and _file_of(plugin) is not None  # told by its file, with the modules
+        if plugin is not None and not is_file and _top(plugin) not in known:
             yield Part(kind="plugin", name=_top(plugin))
 
 
@@ -75,7 +77,7 @@ def _ours() -> set[str]:
 def _modules(suites: list[FoundSuite], base: Path) -> Iterator[Part]:
     """Imported modules that belong to no installed package, no suite and not to certify."""
     installed = [*_installed_places(), *_places(_ours())]
-    sources = {file for suite in suites if suite.files for file in suite.sources()}
+    sources = {file for suite in suites for file in suite.digested()}
     folders = [suite.path for suite in suites if not suite.files]
     for module in list(sys.modules.values()):
         file = _file_of(module)

@@ -36,7 +36,7 @@ def sealed(project: Project, run: Run) -> Bundle:
         bundle.append(found)
     bundle.close()
     bundle.write_run(run)
-    assert seal(bundle, run, bundle.write_manifest(), bundle.head, project.config)
+    assert seal(bundle, run, bundle.write_manifest(), bundle.head, project.config) == ""
     return bundle
 
 
@@ -239,3 +239,42 @@ def test_a_certificate_needs_every_number_from_one(project: Project) -> None:
     log = SignersLog(project.path / "elsewhere")
     assert gaps(project.candidate.digest, [certificate_of(finished(), 1)], log) == []
     assert gaps(project.candidate.digest, [certificate_of(finished(), 2)], log) == ["certificate 1 of 2 is missing"]
+
+
+def test_a_kill_between_signing_and_storing_loses_no_certificate(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was signed is remembered first; whoever signs next stores it. A failure cannot vanish into that moment."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> str:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CertificateStore, "put", killed)
+        with pytest.raises(Killed):
+            project.sign(failed_run())
+    project.sign(finished(at=now_text()))
+    judged = judge(project.candidate, "staging", project.config)
+    assert next(rule for rule in judged.decision.rules if rule.id == "log").status == "pass"
+    assert next(rule for rule in judged.decision.rules if rule.id == "retries").status == "fail"
+
+
+def test_the_notary_signs_for_the_targets_that_were_named_at_the_beginning(project: Project) -> None:
+    """What the process with the checks says at the end changes neither digest nor settings."""
+    from certify.trust.notary import Begin, Booted, Finish, Notary, Outcome
+
+    config = project.path / "certify.yaml"
+    trust = {key: str(value) for key, value in msgspec.to_builtins(project.config.trust).items() if value}
+    config.write_text(json.dumps({"product": "app", "trust": trust}))
+    run = finished()
+    begin = Begin(str(project.path / "runs" / "n"), run, plans_for(*run.checks), True, str(config))
+    notary = Notary(begin)
+    for found in run.checks:
+        notary.take(Outcome(found))
+    answer = notary.finish(Finish({"app:1-container": Booted("cold"), "other": Booted("cold")}, (), {}))
+    assert answer.run is not None
+    assert [target.digest for target in answer.run.targets] == [run.targets[0].digest]
+    assert answer.run.verdicts == {"app:1-container": "PASSED"}

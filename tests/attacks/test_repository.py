@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from tuf.api.metadata import Metadata, Targets
 
-from certify.config import Config, load_config
+from certify.config import Channel, Config, load_config
 from certify.errors import CertifyError, ConfigError, NotVerified, TrustError
 from certify.files import write_whole
 from certify.trust.keys import KeyStore
@@ -204,6 +204,16 @@ def test_a_clock_that_went_back_is_refused(standing: Project) -> None:
     Verifier(standing.config, datetime.now(UTC) + timedelta(hours=1)).candidate(standing.candidate, "staging")
     with pytest.raises(NotVerified, match="clock"):
         Verifier(standing.config).candidate(standing.candidate, "staging")
+
+
+def test_asking_about_another_time_leaves_no_trace(standing: Project) -> None:
+    from certify.trust.promote import judge
+    from tests.unit.samples import lock_of
+
+    late = {**standing.config.channels, "late": Channel(after="staging")}
+    config = msgspec.structs.replace(standing.config, channels=late)
+    judge(standing.candidate, "late", config, lock_of(), now=datetime.now(UTC) + timedelta(days=5))
+    Verifier(standing.config).candidate(standing.candidate, "staging")
 
 
 def test_two_channels_never_share_a_role() -> None:

@@ -11,10 +11,14 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import docker
 
+from certify.images.store import Store
+from pytest_certify.plans import plans_of
+from pytest_certify.suites import find
 from tests.benchmarks import machines
 from tests.benchmarks.measure import BIN, TIMES, Figure, compared, peak_memory, timed, timed_argv
 
@@ -46,7 +50,26 @@ def main() -> int:
 
 def measure(work: Path, container: str) -> list[Figure]:
     """Every figure of the list in docs/benchmarks.md."""
-    return [*marginal(work, container), *whole_process(work, container), *many_checks(work), *start_up(work)]
+    figures = [*marginal(work, container), *whole_process(work, container), *many_checks(work), *start_up(work)]
+    return [*figures, *planning(work)]
+
+
+def planning(work: Path) -> list[Figure]:
+    """Working out the plans of all built-in suites, kept by their digests, and from nothing."""
+    names = [point.name for point in entry_points(group="certify.suites")]
+    store = Store(work / "plans")
+
+    def once(kept: Store | None) -> float:
+        started = time.perf_counter()
+        plans_of(find(names, work), kept)
+        return time.perf_counter() - started
+
+    fresh = once(store)
+    again = statistics.median(once(store) for _ in range(TIMES))
+    return [
+        Figure(f"planning the {len(names)} built-in suites apart, kept", again, "s", "≤ 0.3 s", again <= 0.3),
+        Figure("… the first time", fresh, "s", "reported", True),
+    ]
 
 
 def marginal(work: Path, container: str) -> list[Figure]:

@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 
 from certify.config import seconds
 from certify.gate.decision import ALLOW, DENY, RuleResult
-from certify.gate.policy import Evidence, Policy
+from certify.gate.policy import Evidence, Policy, governing_suites
 
 _SKEW = timedelta(minutes=5)
 
 
 def age(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleResult]:
     """The oldest certificate that anything required rests on is young enough, and none is from the future."""
-    required = set(policy.channel.requires.suites)
+    required = set(governing_suites(policy))
     used = [c for (_, suite, _), c in evidence.current.items() if not required or suite in required]
     if not used:
         yield RuleResult("age", DENY, "nothing to take the age of", "run the suites on it and sign")

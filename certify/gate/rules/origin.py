@@ -8,7 +8,7 @@ from datetime import datetime
 from certify.evidence.certificate import Certificate
 from certify.evidence.run import OWN_SUITE
 from certify.gate.decision import ALLOW, DENY, RuleResult
-from certify.gate.policy import Evidence, Policy, required_platforms
+from certify.gate.policy import Evidence, Policy, governing_suites, required_platforms
 
 
 def certified(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleResult]:
@@ -42,7 +42,7 @@ def complete_log(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[
 def locked(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleResult]:
     """The required suites were run as ``certify.lock`` pins them: bytes, plan, settings."""
     del now
-    for suite in policy.channel.requires.suites:
+    for suite in governing_suites(policy):
         pinned = policy.lock.suites.get(suite) if policy.lock else None
         if pinned is None:
             yield RuleResult(f"lock:{suite}", DENY, f"certify.lock does not pin {suite}", "pin it: certify lock")

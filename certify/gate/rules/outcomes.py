@@ -8,7 +8,7 @@ from datetime import datetime
 from certify.evidence.certificate import Certificate
 from certify.evidence.plan import PlannedCheck
 from certify.gate.decision import ALLOW, DENY, RuleResult
-from certify.gate.policy import Evidence, Policy, required_platforms
+from certify.gate.policy import Evidence, Policy, fits, required_platforms
 
 _REPAIR = "fix the image, build it anew and run the suites on it"
 
@@ -111,14 +111,13 @@ def _how(certificate: Certificate | None, check: PlannedCheck, platform: str, *,
 def checks(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleResult]:
     """A named check passed, in all its forms, on every required platform. A name without brackets means every parameter."""
     del now
+    locked = policy.lock.suites if policy.lock else {}
     for wanted in policy.channel.requires.checks:
+        planned = [(suite, c.name) for suite, pinned in locked.items() for c in pinned.checks if fits(wanted, c.name)]
         for platform in required_platforms(policy, evidence) or ("",):
-            mine = {
-                name: certificate
-                for (where, _, name), certificate in evidence.current.items()
-                if where == platform and wanted in (name, name.partition("[")[0])
-            }
-            bad = sorted(name for name, certificate in mine.items() if name not in certificate.passed)
+            found = {key: evidence.current.get((platform, *key)) for key in planned}
+            mine = {name: certificate for (_, name), certificate in found.items() if certificate is not None}
+            bad = len(mine) < len(found) or any(name not in c.passed for name, c in mine.items())
             rule = f"check:{wanted}" + (f":{platform}" if platform else "")
             if not mine or bad:
                 remedy = "run it, without leaving it out or skipping it"

@@ -188,3 +188,20 @@ def test_a_plan_that_somebody_changed_is_not_carried_out(tmp_path: Path) -> None
         database.commit()
     with pytest.raises(NotVerified, match="rollout r1 in the ledger was changed"):
         ledger.unfinished("web")
+
+
+def test_an_older_state_that_was_put_back_is_not_carried_on(tmp_path: Path) -> None:
+    fleet, ledger = old_fleet(), ledger_at(tmp_path)
+    ledger.take_lease("web")
+    state = begin("r1", plan())
+    ledger.start(state)
+    file = tmp_path / "state" / "certify.db"
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        begun = database.execute("select state from rollouts").fetchone()[0]
+    assert Executor(ledger, fleet, source, lambda *_: None).run(state).status is Status.DONE
+    assert ledger.unfinished("web") is None
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute("update rollouts set state = ?, status = 'running'", (begun,))
+        database.commit()
+    with pytest.raises(NotVerified, match="an older state"):
+        ledger.unfinished("web")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certify.evidence.redact import shortened
+from certify.evidence.redact import shortened, shortened_json
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU=\n-----END OPENSSH PRIVATE KEY-----"
 
@@ -23,6 +25,7 @@ KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU=\n--
         ("AWS AKIAABCDEFGHIJKLMNOP", "AKIAABCDEFGHIJKLMNOP"),
         ("db.password = hunter2hunter2", "hunter2hunter2"),
         ('{"api_key": "0123456789abcdef"}', "0123456789abcdef"),
+        ('{\\"password\\": \\"hunter22secret\\"}', "hunter22secret"),
     ],
 )
 def test_secrets_are_cut(text: str, secret: str) -> None:
@@ -36,6 +39,21 @@ def test_secrets_are_cut(text: str, secret: str) -> None:
 )
 def test_other_words_stay(text: str) -> None:
     assert shortened(text) == text
+
+
+def test_a_document_stays_one() -> None:
+    document = {"message": f"key {KEY} x", "status": ["failed", {"n": 1}]}
+    told = shortened_json(document)
+    assert told["status"] == document["status"]
+    assert told["message"].endswith(" x")
+    assert "b3BlbnNz" not in told["message"]
+
+
+def test_much_text_takes_little_time() -> None:
+    started = time.monotonic()
+    shortened("-----BEGIN PRIVATE KEY-----\n" * 40_000)
+    shortened("-----BEGIN PRIVATE KEY-----" + "A" * 1_000_000)
+    assert time.monotonic() - started < 5
 
 
 @given(st.text(max_size=300))

@@ -206,6 +206,22 @@ def test_a_named_check_must_pass_on_every_platform_in_all_its_forms() -> None:
     }
 
 
+def test_a_named_check_is_that_of_the_locked_suite() -> None:
+    """One of the same name in a suite of other bytes, or too old, is another check."""
+    plans = (plan_of("test_a", "test_b"), plan_of("test_o", suite="ours"))
+    other = msgspec.structs.replace(plans[1], digest="sha256:" + "c" * 64)
+    wants = policy(lock_of(*plans), checks=["certify_suites.ours.test_x::test_o"])
+    both = (*TWO, check("test_o", suite="ours"))
+    assert decide(certificate(*both, plans=plans), wants=wants).allow
+    assert denied(decide(certificate(*both, plans=(plans[0], other)), wants=wants)) == {"lock:ours"}
+    old = certificate(check("test_o", suite="ours"), plans=plans[1:], at="2020-01-01T00:00:00Z", number=1)
+    assert denied(decide(old, certificate(*TWO, plans=plans[:1], number=2), wants=wants)) == {"age"}
+    unpinned = policy(lock_of(plans[0]), checks=["certify_suites.ours.test_x::test_o"])
+    assert "check:certify_suites.ours.test_x::test_o:container" in denied(
+        decide(certificate(*both, plans=plans), wants=unpinned)
+    )
+
+
 def test_a_required_check_is_not_met_by_one_whose_name_starts_alike() -> None:
     wants = policy(checks=["certify_suites.baseline.test_x::test_"])
     assert not decide(certificate(), wants=wants).allow

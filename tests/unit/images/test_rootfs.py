@@ -161,3 +161,18 @@ def test_merging_is_applying_one_layer_after_the_other(
                 model = {k: v for k, v in model.items() if k != gone and not k.startswith(f"{gone}/")}
         model |= {name: data for name, data in layer if ".wh." not in name}
     assert merged(tmp_path_factory.mktemp("rootfs"), *whole) == model
+
+
+def test_the_content_of_a_hard_link_into_a_lower_layer_is_its_files() -> None:
+    with RootFilesystem(LayeredSource([("a", b"1")], [("b", "=>a")])) as root:
+        assert root.content("/b") == b"1"
+        assert root.content("/a") == b"1"
+
+
+def test_what_no_text_can_be_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("certify.images.rootfs.MOST_READ", 10)
+    monkeypatch.setattr("certify.images.files.MOST_READ", 10)
+    with RootFilesystem(LayeredSource([("a", b"1" * 11), ("b", b"1" * 10)])) as root:
+        assert root.content("/b") == b"1" * 10
+        with pytest.raises(ImageInvalid, match="larger than 10 bytes"):
+            root.content("/a")

@@ -13,6 +13,7 @@ from certify.images.candidate import ImageConfig
 from certify_docker.boot_mode import plan
 from certify_docker.busybox import archive, is_static_for
 from certify_docker.cgroup import Engine
+from certify_docker.platform import host_name
 from tests.fakes import FakeSource
 
 
@@ -62,6 +63,15 @@ def test_root_keeps_its_capabilities_beside_an_unprivileged_process_1(user: str,
     candidate = replace(candidate, config=replace(candidate.config, user=user))
     host = plan(candidate, ContainerPlatform(), engine=ENGINE, container="c").host
     assert ("security_opt" in host) == keeps
+
+
+@pytest.mark.parametrize(
+    ("node", "name"),
+    [("app_x:1-container", "app-x-1-container"), ("a.b_c-", "a-b-c"), ("x" * 80, "x" * 63), ("_a", "a")],
+)
+def test_a_host_name_is_one_that_no_init_rewrites(node: str, name: str) -> None:
+    """systemd writes ``_`` as ``-``: then the name in /etc/hosts is another, and sudo waits for it 20 seconds."""
+    assert host_name(node) == name
 
 
 def test_the_lent_busybox_must_be_static_and_fit(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
