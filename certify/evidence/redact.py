@@ -19,8 +19,6 @@ _NAMED = (
     r"(?i:password|passwd|secret|api[_-]?key|token)[\"'\\]{0,3}\s{0,8}[:=]\s{0,8}[\"'\\]{0,3}"
     r"(?P<value>[^\s\"'<>{}$(*\\,;]{6,})"
 )
-    r"(?i:password|passwd|secret|api[_-]?key|token)[\"']?\s{0,8}[:=]\s{0,8}[\"']?(?P<value>[^\s\"'<>{}$(*\\,;]{6,})"
-)
 _FOUND = re.compile(f"(?P<token>{TOKENS})|(?P<hash>{_HASH})|{_NAMED}")
 _HEAD = re.compile(PRIVATE_KEY)
 _TAIL = "-----END"
