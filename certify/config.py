@@ -25,6 +25,7 @@ Duration = Annotated[str, Meta(pattern=_DURATION, description="a number and ms, 
 Size = Annotated[str, Meta(pattern=_SIZE, description="a number and B, KiB, MiB or GiB", examples=["512MiB"])]
 Name = Annotated[str, Meta(pattern=_NAME, description="lower case letters, digits, '.', '_', '-'")]
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_LONGEST = 100 * 366 * 86400
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 #: Configuration files larger than this are refused, in bytes.
 _MOST = 4 * 1024 * 1024
@@ -220,7 +221,10 @@ def seconds(duration: str) -> float:
     match = re.fullmatch(r"([0-9]+)(\w+)", duration)
     if match is None or match[2] not in _SECONDS:
         raise ConfigError(f"{duration!r} is no duration", "write a number and ms, s, m, h, d or w, e.g. 30s")
-    return int(match[1]) * _SECONDS[match[2]]
+    found = int(match[1]) * _SECONDS[match[2]]
+    if found > _LONGEST:
+        raise ConfigError(f"{duration!r} is more than a hundred years", "write a time that somebody waits for")
+    return found
 
 
 def size_bytes(size: str) -> int:
@@ -243,6 +247,10 @@ def load_config(path: Path | None) -> Config:
             near = get_close_matches(channel.after, config.channels, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"channels: {', '.join(config.channels)}"
             raise ConfigError(f"{path}: channels.{name}.after: no channel {channel.after!r}", hint)
+        for suite in channel.requires.suites:
+            if "/" in suite:
+                hint = f"write {Path(suite).name!r}, and its path under suites:"
+                raise ConfigError(f"{path}: channels.{name}.requires.suites: {suite!r} is a path, not a name", hint)
         for platform in channel.requires.platforms:
             if platform not in PLATFORMS:
                 near = get_close_matches(platform, PLATFORMS, 1)

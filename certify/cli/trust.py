@@ -25,7 +25,9 @@ from certify.images.candidate import printable
 @click.argument("reference", metavar="REF")
 @click.option("--channel", required=True, help="channel whose gate is asked")
 @click.option("--dry-run", is_flag=True, help="accepted for scripts: the gate never changes anything")
-@click.option("--at", metavar="TIME", help="decide as of this time, e.g. 2026-12-01T00:00:00Z")
+@click.option(
+    "--at", metavar="TIME", allow_from_autoenv=False, help="decide as of this time, e.g. 2026-12-01T00:00:00Z"
+)
 @as_json
 @pass_settings
 def gate(settings: Settings, reference: str, channel: str, dry_run: bool, at: str | None, as_json: bool) -> None:

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from io import FileIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from certify.errors import EvidenceError
+from certify.errors import EvidenceError, UsageError
 from certify.evidence.run import Check, Run, complete
 from certify.files import read_regular, write_whole
 
 MANIFEST_SCHEMA = "certify.manifest/v1"
-_NOT_IN_MANIFEST = ("manifest.json", "certificate", "seal.dsse.json")
+_NOT_IN_MANIFEST = re.compile(r"manifest\.json|seal\.dsse\.json|certificate(-\d+)?\.dsse\.json")
 _MAX_DOCUMENT = 256 * 1024 * 1024
 #: What the first outcome of a run is chained to.
 CHAIN_START = "0" * 64
@@ -84,8 +86,11 @@ class Bundle:
         self.write("manifest.json", document)
         return "sha256:" + hashlib.sha256(document).hexdigest()
 
-    def check_manifest(self) -> str:
-        """Compare every file with the manifest. Returns the manifest's digest. Raises EvidenceError."""
+    def check_manifest(self, known: Mapping[str, bytes] = MappingProxyType({})) -> str:
+        """Compare every file with the manifest, those of ``known`` by the bytes given. Returns the manifest's digest.
+
+        Raises EvidenceError.
+        """
         document = self._read("manifest.json")
         try:
             listed = msgspec.json.decode(document, type=dict[str, Any])["files"]
@@ -97,16 +102,27 @@ class Bundle:
                 raise EvidenceError(
                     f"{self.path}/{name} was added after the run", "evidence is never edited; run again"
                 )
-            if name not in present or _entry(self.path / name) != listed[name]:
+            found = _entry_of(known[name]) if name in known else _entry(self.path / name) if name in present else None
+            if found != listed[name]:
                 raise EvidenceError(
                     f"{self.path}/{name} was changed after the run", "evidence is never edited; run again"
                 )
         return "sha256:" + hashlib.sha256(document).hexdigest()
 
+    def sealed_run(self) -> tuple[Run, str]:
+        """run.json and the manifest's digest, every file being what the manifest lists: the bytes that are compared are those
+        that are read. Raises EvidenceError."""
+        data = self._read("run.json")
+        digest = self.check_manifest({"run.json": data})
+        return self._parsed(data), digest
+
     def read_run(self) -> Run:
         """run.json; of a run that did not finish, with the outcomes it had. Raises EvidenceError."""
+        return self._parsed(self._read("run.json"))
+
+    def _parsed(self, data: bytes) -> Run:
         try:
-            run = msgspec.json.decode(self._read("run.json"), type=Run)
+            run = msgspec.json.decode(data, type=Run)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise EvidenceError(f"{self.path}/run.json: {error}", "it was damaged; run the suites again") from None
         if run.status == "finished":
@@ -131,7 +147,7 @@ class Bundle:
 
     def _files(self) -> list[str]:
         names = (path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
-        return sorted(name for name in names if not PurePosixPath(name).name.startswith(_NOT_IN_MANIFEST))
+        return sorted(name for name in names if not _NOT_IN_MANIFEST.fullmatch(name))
 
     def _read(self, name: str) -> bytes:
         try:
@@ -162,17 +178,34 @@ def _entry(path: Path) -> dict[str, Any]:
         return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size": path.stat().st_size}
 
 
+def _entry_of(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+
+
 def directory_digest(path: Path, keep: Callable[[str], bool] = lambda _: True) -> str:
     """One digest over a folder's files: names and contents, in a fixed order. ``keep`` chooses by relative name.
 
-    Only what Python compiles into ``__pycache__`` is left out; a ``.pyc`` elsewhere is code like any other.
+    Only what Python compiles into ``__pycache__`` is left out; a ``.pyc`` elsewhere is code like any other. Raises UsageError
+    for what is no plain file: a pipe, a link to a folder or to nothing.
     """
     hasher = hashlib.sha256()
     for root, folders, names in os.walk(path):
         folders[:] = sorted(folder for folder in folders if folder != "__pycache__")
+        links = [folder for folder in folders if Path(root, folder).is_symlink()]
+        if links:
+            raise UsageError(f"{Path(root, links[0])} is a link to a folder, whose files nothing pins", "copy it there")
         for name in sorted(names):
             file = Path(root, name)
             relative = file.relative_to(path).as_posix()
             if keep(relative):
-                hasher.update(f"{relative}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+                hasher.update(
+                    f"{relative}\0{hashlib.sha256(_plain(file)).hexdigest()}\n".encode("utf-8", "surrogateescape")
+                )
     return "sha256:" + hasher.hexdigest()
+
+
+def _plain(file: Path) -> bytes:
+    try:
+        return read_regular(file, _MAX_DOCUMENT)
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}", "suites hold plain files") from None

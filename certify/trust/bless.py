@@ -55,10 +55,10 @@ def bless(bundle: Bundle, config: Config) -> list[Path]:
 
     Raises EvidenceError for a run that did not finish or pass, was never sealed or was changed since; KeyUnusable.
     """
-    run = bundle.read_run()
-    if run.state != "finished":
-        raise EvidenceError(f"run {run.id} is {run.state}: there is no verdict to sign", "run the suites to their end")
-    manifest = bundle.check_manifest()
+    state = bundle.read_run().state
+    if state != "finished":
+        raise EvidenceError(f"{bundle.path} is {state}: there is no verdict to sign", "run the suites to their end")
+    run, manifest = bundle.sealed_run()
     _check_seal(bundle, run, manifest, config)
     refused = {t: v for t, v in run.verdicts.items() if v != "PASSED"}
     if refused or not run.verdicts:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +27,7 @@ from certify.evidence.bundle import Bundle
 from certify.evidence.junit import junit
 from certify.evidence.plan import SuitePlan
 from certify.evidence.run import (
+    BOOTS_COLD,
     FAILED,
     NO_VERDICT,
     OWN_SUITE,
@@ -38,6 +40,7 @@ from certify.evidence.run import (
     own_check,
     timestamp,
 )
+from certify.nodes.platform import FROM_CACHE
 
 
 class Begin(Struct, frozen=True, tag="begin"):
@@ -128,8 +131,7 @@ class Notary:
         """Give the verdicts, write the documents, seal and sign. Raises CertifyError."""
         from certify.trust.bless import seal
 
-        for target in self._run.targets if message.problems else ():
-            reason = "; ".join(message.problems)
+        for target, reason in self._unsound(message):
             found = own_check(RUN_IS_SOUND, target.id)
             self.take(Outcome(Check(id=found, target=target.id, outcome=NO_VERDICT, suite=OWN_SUITE, reason=reason)))
         head = self._bundle.head
@@ -151,6 +153,16 @@ class Notary:
         manifest = self._bundle.write_manifest()
         unsealed = seal(self._bundle, run, manifest, head, self._config)
         return Answer(run, self._signed(run, manifest), unsealed)
+
+    def _unsound(self, message: Finish) -> Iterator[tuple[Target, str]]:
+        """The targets nothing can be said of, and why."""
+        for target in self._run.targets:
+            problems = list(message.problems)
+            how = message.booted.get(target.id, Booted())
+            if how.details.get("snapshot") == FROM_CACHE and own_check(BOOTS_COLD, target.id) not in self._checks:
+                problems.append("its nodes came from an earlier run's memory, and nothing booted it from the beginning")
+            if problems:
+                yield target, "; ".join(problems)
 
     def abandoned(self) -> None:
         """The run's process is gone before its end. What had failed by then has failed."""

@@ -80,6 +80,12 @@ def _origin(argument: str, module: str) -> Path:
     return Path(spec.origin)
 
 
+def is_from_its_file(item: pytest.Item) -> bool:
+    """Whether a check's module was loaded from the file that was collected, and from no other of its name."""
+    file = getattr(getattr(item, "module", None), "__file__", None)
+    return isinstance(file, str) and Path(file).resolve() == item.path.resolve()
+
+
 _SELECTING = ("-k", "-m", "--deselect", "--lf", "--last-failed", "--sw", "--stepwise", "--nf", "--ignore")
 
 

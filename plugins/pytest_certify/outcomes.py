@@ -50,6 +50,11 @@ def harmless(text: str, *, colours: bool = False) -> str:
     return _UNSAFE.sub(shown, shortened(text))
 
 
+def visible(text: str) -> str:
+    """Control characters shown; nothing shortened."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text).encode("utf-8", "replace").decode()
+
+
 def plain(text: str) -> str:
     """Harmless, and without colours: for files."""
     return harmless(_COLOUR.sub("", text)).encode("utf-8", "replace").decode()
@@ -74,7 +79,7 @@ class Collector:
 
     def add(self, report: Any) -> Check | None:
         """Take a report; return the check's outcome once it is final. Reports of other tests return None."""
-        if getattr(report, "certify", None) is None:
+        if getattr(report, "certify", None) is None and report.outcome != "rerun":
             return None
         if report.outcome == "rerun":
             self.reran.add(report.nodeid)
@@ -110,12 +115,18 @@ def _check(reports: list[Any], *, reran: bool) -> Check:
         target=facts["target"],
         outcome=outcome,
         suite=facts["suite"],
-        reason=plain(_reason(worst))[:_REASON_CAP] if outcome not in (PASSED, FLAKY) else "",
+        reason=_told(worst, outcome)[:_REASON_CAP] if outcome not in (PASSED, FLAKY) else "",
         duration=round(sum(r.duration for r in reports), 6),
         controls=tuple(facts["controls"]),
         node=facts["node"],
         transcript=plain(facts["transcript"])[:_TRANSCRIPT_CAP] if outcome == FAILED else "",
     )
+
+
+def _told(report: Any, outcome: str) -> str:
+    """Why, for a file. A skip's reason stays as its suite wrote it: it is compared with the plan."""
+    text = plain(_reason(report))
+    return visible(_reason(report)) if outcome == SKIPPED else text
 
 
 def _reason(report: Any) -> str:

@@ -20,6 +20,7 @@ from certify.errors import UsageError
 from certify.evidence.plan import SuitePlan, digest_of_data
 from certify.files import write_whole
 from certify.images.store import Store
+from certify.processes import clean_environment, own_python
 from pytest_certify.compiled import owned
 from pytest_certify.suites import FoundSuite
 
@@ -50,8 +51,8 @@ def _plan_of(suite: FoundSuite, store: Store | None) -> SuitePlan:
     if kept is not None and kept.exists():
         try:
             return msgspec.json.decode(kept.read_bytes(), type=SuitePlan)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            kept.unlink()  # damaged: made again
+        except (msgspec.DecodeError, UnicodeDecodeError, OSError):
+            pass  # damaged: made again
     plan = _ask_planner(suite)
     if plan.digest != digest or suite.digest() != digest:
         raise UsageError(f"suite {suite.name}: its files changed while it was planned", "start again")
@@ -72,15 +73,9 @@ def _place(suite: FoundSuite, digest: str, store: Store | None) -> Path | None:
 def _ask_planner(suite: FoundSuite) -> SuitePlan:
     with tempfile.TemporaryDirectory(prefix=owned(PREFIX)) as folder:
         answer = Path(folder) / "plan.json"
-        kept = "PYTHONUSERBASE"
-        environment = {
-            k: v for k, v in os.environ.items() if k == kept or not k.startswith(("PYTEST", "PYTHON", "CERTIFY"))
-        }
-        environment |= {
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "PYTHONPYCACHEPREFIX": folder if not suite.package else "",
-        }
-        command = [sys.executable, "-P", "-m", "pytest_certify.planner", str(answer)]
+        prefix = {} if suite.package else {"PYTHONPYCACHEPREFIX": folder}
+        environment = clean_environment(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **prefix)
+        command = own_python("pytest_certify.planner", str(answer))
         try:
             done = subprocess.run(
                 command,

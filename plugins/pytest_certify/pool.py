@@ -283,3 +283,13 @@ class NodePool:
 
 def _cold_name(target: PlannedTarget) -> str:
     return re.sub(r"[^a-zA-Z0-9_.-]", "-", f"{target.id}-cold")
+
+
+def boot_facts(retired: list[Booting]) -> dict[str, dict[str, Any]]:
+    """How each target was booted (its first node that was not asked to be another way), as plain data."""
+    found: dict[str, dict[str, Any]] = {}
+    for booting in sorted(retired, key=lambda b: b.spec.cold or bool(b.spec.firmware or b.spec.user_data)):
+        if not booting.future.cancelled() and booting.future.exception() is None:
+            how = booting.future.result().how
+            found.setdefault(booting.target.id, {"boot": how.boot, "details": how.details})
+    return found

@@ -35,6 +35,7 @@ from certify.evidence.settings import deciding_settings
 from certify.gate.lock import lock_path, read_lock
 from certify.images.candidate import digest_of, resource_uri
 from certify.nodes.owner import this_process
+from certify.processes import clean_environment, own_python
 from certify.trust.notary import Answer, Begin, Booted, Collected, Finish, Message, Outcome
 from pytest_certify.context import Context
 from pytest_certify.outcomes import Collector
@@ -48,9 +49,13 @@ class NotaryProcess:
     """The notary's process, as this one sees it: what was told it cannot be taken back."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-P", "-m", "certify.trust.notary"]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            own_python("certify.trust.notary"),
+            env=clean_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
 
     def tell(self, message: Message) -> None:
@@ -181,7 +186,8 @@ class Recorder:
 
     def problem(self, reason: str) -> None:
         """Something for which no target of this run can have a verdict."""
-        self._problems.append(reason)
+        if reason not in self._problems:
+            self._problems.append(reason)
 
     def finish(self, pytest_status: int) -> int:
         """Ask for the verdict, promote if asked. Returns the exit code. Raises EvidenceError."""
@@ -211,7 +217,9 @@ class Recorder:
         told = [f"{part.kind} {part.name} took part" for part in run.code if not lock.allows(part)]
         for suite in run.suites:
             pinned = lock.suites.get(suite.name)
-            if pinned and (pinned.digest, pinned.settings) != (suite.digest, suite.settings):
+            if pinned is None:
+                told.append(f"certify.lock does not pin {suite.name}")
+            elif (pinned.digest, pinned.plan, pinned.settings) != (suite.digest, suite.plan, suite.settings):
                 told.append(f"{suite.name} is not as certify.lock pins it")
         return told if self._signs else []
 
@@ -226,8 +234,8 @@ class Recorder:
         for candidate in {t.candidate.digest: t.candidate for t in self._context.targets}.values():
             config = ["--config", str(self._context.config_path)] if self._context.config_path else []
             what = ["promote", resource_uri(candidate), "--to", self._option.promote]
-            command = [sys.executable, "-P", "-m", "certify.cli.main", *config, *what]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            command = own_python("certify.cli.main", *config, *what)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean_environment())
             self.notes.append(
                 f"{'promoted ' if done.returncode == 0 else 'refused  '}  {(done.stdout or done.stderr).strip()}"
             )

@@ -15,6 +15,7 @@ from certify.errors import CertifyError, ImageError, NotReadable, UsageError
 from certify.evidence.bundle import Bundle
 from certify.evidence.plan import lacks
 from certify.evidence.redact import shortened
+from certify.evidence.run import Part
 from certify.images.files import ImageFiles
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node
@@ -24,7 +25,7 @@ from pytest_certify.context import Context, prepare
 from pytest_certify.node_evidence import keep_node_evidence
 from pytest_certify.outcomes import harmless
 from pytest_certify.parity import write_parity
-from pytest_certify.pool import Booting, Key
+from pytest_certify.pool import Booting, Key, boot_facts
 from pytest_certify.recorder import NotaryProcess, Recorder
 from pytest_certify.targets import PlannedTarget
 from pytest_certify.took_part import parts
@@ -39,6 +40,7 @@ class CertifySession:
         self._item: pytest.Item
         self._used: tuple[str, Node | None, int] = ("", None, 0)
         self._failed: set[str] = set()
+        self._code: set[Part] = set()
         self._others: list[Key] = []
         self._described_item: tuple[str, dict[str, Any]] = ("", {})
 
@@ -68,12 +70,17 @@ class CertifySession:
             if isinstance(error, UsageError | ImageError):
                 raise pytest.UsageError(harmless(str(error))) from None
             pytest.exit(harmless(str(error)), returncode=error.exit_code)
+        if not hasattr(config.option, "allure_report_dir") or not hasattr(config.option, "capture"):
+            raise pytest.UsageError("certify needs the plugins allure_pytest and capture, which -p no:… leaves out")
         self._alluredir = config.option.allure_report_dir
         if not config.option.collectonly:
             config.option.allure_report_dir = str(self.context.directory / "allure-results")
         import certify_fixtures
 
-        config.pluginmanager.register(certify_fixtures, "certify-fixtures")
+        if config.pluginmanager.register(certify_fixtures, "certify-fixtures") is None:
+            raise pytest.UsageError(
+                "--image needs the plugin certify-fixtures, which -p no:certify-fixtures leaves out"
+            )
 
     def pytest_sessionstart(self) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
@@ -93,6 +100,7 @@ class CertifySession:
 
     # -- collection ------------------------------------------------------------------------------------------------
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         collection.run_on(metafunc, self.context.targets, [target.id for target in self.context.targets])
 
@@ -124,6 +132,8 @@ class CertifySession:
         if self.recorder and not self._config.pluginmanager.has_plugin("dsession"):
             recorder, ids = self.recorder, [item.nodeid for item in session.items]
             self._guarded(lambda: recorder.collected(ids, self._doubtful(session.items)))
+        self._code |= set(parts(self._config, self.context.suites, self.context.home))
+        self._require_unchanged()
         planned = [(item, target) for item in session.items if (target := collection.target_of(item))]
         for item, target in planned:
             if not _skipped(item) and "image_files" in getattr(item, "fixturenames", ()):
@@ -145,7 +155,11 @@ class CertifySession:
         owners = {
             check.id_on(t.id): p.suite for p in self.context.plans for check in p.checks for t in self.context.targets
         }
-        strange = [i.nodeid for i in items if owners.get(i.nodeid, "") != self.context.suite_of(i)]
+        strange = [
+            item.nodeid
+            for item in items
+            if owners.get(item.nodeid, "") != self.context.suite_of(item) or not collection.is_from_its_file(item)
+        ]
         return [*collection.repeated([item.nodeid for item in items]), *strange]
 
     # -- checks ----------------------------------------------------------------------------------------------------
@@ -275,6 +289,8 @@ class CertifySession:
         recorder = self.recorder
         if recorder:
             self._guarded(lambda: recorder.add(report))
+            if getattr(report, "certify", None) is None:  # not ours: of a worker that died while it ran this
+                self._guarded(lambda: recorder.collected((), (report.nodeid,)))
 
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
         if getattr(report, "certify", None) and report.failed and report.certify["no_verdict"]:
@@ -314,8 +330,9 @@ class CertifySession:
         try:
             pool.close()
         finally:
-            code = [msgspec.to_builtins(part) for part in parts(self._config, self.context.suites, self.context.home)]
-            told: dict[str, Any] = {"booted": _boot_facts(pool.retired), "code": code, "cold": cold}
+            self._code |= set(parts(self._config, self.context.suites, self.context.home))
+            code = [msgspec.to_builtins(part) for part in sorted(self._code)]
+            told: dict[str, Any] = {"booted": boot_facts(pool.retired), "code": code, "cold": cold}
             if output is not None:
                 output["certify"] = {"told": told, "doubtful": self._doubtful(session.items)}
             elif self.recorder:
@@ -338,10 +355,14 @@ class CertifySession:
         keep_plain(Path(self._config.option.allure_report_dir))
         if self._alluredir:
             shutil.copytree(self._config.option.allure_report_dir, self._alluredir, dirs_exist_ok=True)
-        for suite, plan in zip(self.context.suites, self.context.plans, strict=True):
-            if suite.digest() != plan.digest:
-                self.recorder.problem(f"the files of suite {suite.name} changed while it ran")
+        self._require_unchanged()
         session.exitstatus = self.recorder.finish(int(session.exitstatus))
+
+    def _require_unchanged(self) -> None:
+        """A suite whose files are not those of its plan proves nothing."""
+        for suite, plan in zip(self.context.suites, self.context.plans, strict=True):
+            if self.recorder and suite.digest() != plan.digest:
+                self.recorder.problem(f"the files of suite {suite.name} changed while it ran")
 
     def pytest_unconfigure(self) -> None:
         if self.recorder:
@@ -368,13 +389,3 @@ def _own_node(item: pytest.Item) -> bool:
 
 def _skipped(item: pytest.Item) -> bool:
     return any(True for _ in item.iter_markers("skip"))
-
-
-def _boot_facts(retired: list[Booting]) -> dict[str, dict[str, Any]]:
-    """How each target was booted (its first node that was not asked to be another way), as plain data."""
-    found: dict[str, dict[str, Any]] = {}
-    for booting in sorted(retired, key=lambda b: b.spec.cold or bool(b.spec.firmware or b.spec.user_data)):
-        if not booting.future.cancelled() and booting.future.exception() is None:
-            how = booting.future.result().how
-            found.setdefault(booting.target.id, {"boot": how.boot, "details": how.details})
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -62,14 +63,15 @@ def choose(sources: Iterable[ImageSource], platforms: Sequence[Platform], wanted
             near = get_close_matches(name, by_name, 1)
             hint = f"did you mean {near[0]}?" if near else f"installed: {', '.join(by_name)}"
             raise UsageError(f"--platform {name}: no installed driver boots that platform", hint)
-    pairs = []
+    pairs: list[tuple[ImageSource, Platform]] = []
     for source in sources:
         for name in wanted or [_DEFAULT_PLATFORM[source.candidate.kind]]:
             reason = by_name[name].why_not(source.candidate) if name in by_name else "no installed driver"
             if reason:
                 raise UsageError(f"{source.candidate.reference} on {name}: {reason}", "choose with --platform")
-            pairs.append((source, by_name[name]))
-    shorts = [f"{source.candidate.short}-{platform.name}" for source, platform in pairs]
+            if (source.candidate.digest, name) not in {(s.candidate.digest, p.name) for s, p in pairs}:
+                pairs.append((source, by_name[name]))
+    shorts = [f"{_named(source)}-{platform.name}" for source, platform in pairs]
     return [
         PlannedTarget(short if shorts.count(short) == 1 else _longer(source, platform), source, platform)
         for short, (source, platform) in zip(shorts, pairs, strict=True)
@@ -77,4 +79,9 @@ def choose(sources: Iterable[ImageSource], platforms: Sequence[Platform], wanted
 
 
 def _longer(source: ImageSource, platform: Platform) -> str:
-    return f"{source.candidate.short}@{source.candidate.digest[7:15]}-{platform.name}"
+    return f"{_named(source)}@{source.candidate.digest[7:15]}-{platform.name}"
+
+
+def _named(source: ImageSource) -> str:
+    """The image's short name in letters that pytest leaves as they are."""
+    return re.sub(r"[^A-Za-z0-9_.:@+-]+", "-", source.candidate.short)

@@ -278,3 +278,29 @@ def test_the_notary_signs_for_the_targets_that_were_named_at_the_beginning(proje
     assert answer.run is not None
     assert [target.digest for target in answer.run.targets] == [run.targets[0].digest]
     assert answer.run.verdicts == {"app:1-container": "PASSED"}
+
+
+def test_what_is_blessed_is_what_was_compared(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run.json that is forged for the reading and genuine for the comparing is neither."""
+    bundle = sealed(project, failed_run())
+    genuine = (bundle.path / "run.json").read_bytes()
+    edit(bundle.path / "run.json", passed)
+    forged = (bundle.path / "run.json").read_bytes()
+    real = Bundle._files
+
+    def meanwhile(self: Bundle) -> list[str]:
+        (bundle.path / "run.json").write_bytes(genuine)
+        return real(self)
+
+    monkeypatch.setattr(Bundle, "_files", meanwhile)
+    assert forged != genuine
+    with pytest.raises(EvidenceError, match="changed after the run|did not pass"):
+        bless(bundle, project.config)
+
+
+def test_a_file_that_only_looks_like_a_certificate_is_evidence(project: Project) -> None:
+    bundle = sealed(project, finished(at=now_text()))
+    (bundle.path / "nodes").mkdir(exist_ok=True)
+    (bundle.path / "nodes" / "certificate.txt").write_text("more")
+    with pytest.raises(EvidenceError, match="added after the run"):
+        bless(bundle, project.config)

@@ -70,6 +70,7 @@ def test_a_layer_that_is_not_what_the_config_names_is_refused(tmp_path: Path) ->
         require_layers(opened(with_layer(tmp_path / "bad", gzip.compress(other), blob(good)["digest"])), Images())
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("size", [2**31, 2**28])
 def test_a_layer_that_unpacks_without_end_is_refused_early(tmp_path: Path, size: int) -> None:
     packed = io.BytesIO()
@@ -111,6 +112,7 @@ def test_nothing_foreign_reaches_the_terminal_raw(work: Workspace) -> None:
     assert "\x07" not in done.text
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("path", ["oci:{0}", "oci-archive:{0}", "docker-archive:{0}", "{0}.qcow2"])
 def test_a_pipe_is_no_image(work: Workspace, path: str) -> None:
     for name in ("pipe", "pipe.qcow2"):
@@ -119,6 +121,7 @@ def test_a_pipe_is_no_image(work: Workspace, path: str) -> None:
     assert done.status == 2
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", ["index.json", "oci-layout", "blobs"])
 def test_a_pipe_inside_a_layout_is_no_document(work: Workspace, name: str) -> None:
     blobs, descriptor = image()
@@ -131,6 +134,7 @@ def test_a_pipe_inside_a_layout_is_no_document(work: Workspace, name: str) -> No
     assert work.certify("inspect", "oci:odd", timeout=20).status == 2
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("name", ["certify.yaml", "certify.lock"])
 def test_a_pipe_is_no_configuration(work: Workspace, name: str) -> None:
     if name == "certify.lock":
@@ -181,6 +185,7 @@ def trickle(request: pytest.FixtureRequest) -> Iterator[Trickle]:
     found.close()
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("trickle", [True, False], indirect=True)
 def test_a_registry_that_never_ends_is_left(trickle: Trickle, monkeypatch: pytest.MonkeyPatch) -> None:
     from certify_registry import transport
@@ -204,6 +209,7 @@ def test_a_token_service_elsewhere_gets_no_credentials() -> None:
 # -- booted ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.deep
 def test_a_program_called_init_gets_nothing_for_its_name(work: Workspace, make_image: MakeImage) -> None:
     """SYS_ADMIN would let it mount and read the host's disks."""
     from dataclasses import replace
@@ -231,7 +237,7 @@ def test_a_program_called_init_gets_nothing_for_its_name(work: Workspace, make_i
     assert done.status == 0, done.text
 
 
-@pytest.mark.parametrize("image_user", ["app", "1000"])
+@pytest.mark.parametrize("image_user", ["app", pytest.param("1000", marks=pytest.mark.deep)])
 def test_a_key_below_a_folder_that_only_its_user_may_read_is_found(
     work: Workspace, make_image: MakeImage, engine: docker.DockerClient, image_user: str
 ) -> None:
@@ -260,6 +266,7 @@ def test_a_key_below_a_folder_that_only_its_user_may_read_is_found(
     assert left_behind(engine, work.last_run["id"]) == []
 
 
+@pytest.mark.deep
 def test_what_the_boot_hides_is_in_the_image_all_the_same(work: Workspace, make_image: MakeImage) -> None:
     """Files in /tmp and /run, and those that an entrypoint takes away before anybody looks."""
     token = "ghp_" + "a1B2" * 9
@@ -299,6 +306,7 @@ def test_a_service_that_changes_the_node_between_two_checks_is_seen(work: Worksp
     assert done.status == 0, done.text
 
 
+@pytest.mark.deep
 def test_failures_do_not_fill_the_disk(work: Workspace, make_image: MakeImage) -> None:
     """Eight failures once made 51 MB of evidence, the same console and journal again and again."""
     program = f"i=0; while [ $i -lt 60000 ]; do echo $i {'a' * 60}; i=$((i+1)); done; sleep 600"
@@ -312,6 +320,7 @@ def test_failures_do_not_fill_the_disk(work: Workspace, make_image: MakeImage) -
     assert sum(p.stat().st_size for p in run.rglob("*") if p.is_file()) < 8_000_000
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("program", ["exit 3", "exit 0", "kill -6 $$"])
 def test_a_container_that_ends_by_itself_is_a_failure_with_its_console(
     work: Workspace, make_image: MakeImage, program: str

@@ -35,6 +35,7 @@ from certify.trust.sealed import Seal
 from tests.unit.images.imagefiles import simple_layout, tar_of
 from tests.unit.samples import finished, statement_of
 
+pytestmark = pytest.mark.deep
 QUIETLY = settings(
     max_examples=60, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )

@@ -358,7 +358,11 @@ def test_what_the_lock_allows_by_name_may_take_part_with_those_bytes(passing: Pr
 @pytest.mark.parametrize("arguments", [["./checks"], ["--suite", "./checks"]])
 def test_compiled_code_without_its_source_is_part_of_the_suite(failing: Project, arguments: list[str]) -> None:
     header = importlib.util.MAGIC_NUMBER + struct.pack("<III", 0, 0, 0)
-    code = compile("import certify.images.candidate as c\nc.ImageConfig.user = 'app'\n", "x.py", "exec")
+    code = compile(
+        "import certify.images.candidate as c\nc.ImageConfig.user = property(lambda s: 'app', lambda s, v: None)\n",
+        "x.py",
+        "exec",
+    )
     failing.write(
         "checks/test_bad.py",
         "import sys\nsys.path.insert(0, 'checks')\ntry: import shim\nexcept ImportError: pass\n" + BAD,
@@ -367,3 +371,136 @@ def test_compiled_code_without_its_source_is_part_of_the_suite(failing: Project,
     (failing.path / "checks/shim.pyc").write_bytes(header + marshal.dumps(code))
     failing.run(*arguments)
     failing.refused("files", "failed")
+
+
+PATCH = "import certify.images.candidate as c\nc.ImageConfig.user = property(lambda s: 'app', lambda s, v: None)\n"
+
+
+@pytest.mark.deep
+def test_a_suite_that_nobody_pinned_does_not_run_beside_one_that_is(failing: Project) -> None:
+    failing.write("evil/test_evil.py", PATCH + "def test_ok(image): pass\n")
+    assert failing.run("--suite", "./evil", "--suite", "./checks").status == 0
+    failing.refused("does not pin evil")
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("where", ["a folder", "an archive", "user packages", "compiled files"])
+def test_code_from_the_environment_reaches_no_verdict_unseen(failing: Project, where: str) -> None:
+    """Into the run it may come, but is told; into the processes that plan and sign it does not."""
+    import shutil
+    import zipfile
+
+    code = PATCH + (
+        "import sys\nif any('notary' in a or 'planner' in a for a in sys.orig_argv):\n"
+        "    open('reached', 'w')\n    import certify.evidence.run as r\n    r.Planned.named = lambda s, c: c\n"
+    )
+    failing.write("e/sitecustomize.py", code)
+    env = {"PYTHONPATH": "e"}
+    if where == "an archive":
+        with zipfile.ZipFile(failing.path / "e.zip", "w") as archive:
+            archive.writestr("sitecustomize.py", code)
+        shutil.rmtree(failing.path / "e")
+        env = {"PYTHONPATH": "e.zip"}
+    elif where == "user packages":
+        env = {"PYTHONUSERBASE": str(failing.path / "ub"), "PYTHONPATH": "e"}
+    elif where == "compiled files":
+        env = {"PYTHONPYCACHEPREFIX": str(failing.path / "pp"), "PYTHONPATH": "e"}
+    failing.run(**env)
+    assert not (failing.path / "reached").exists()
+    failing.refused("took part", "failed")
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("how", ["-c", "a script", "a debugger"])
+def test_a_program_of_ones_own_around_pytest_is_told(failing: Project, how: str) -> None:
+    import subprocess
+    import sys
+
+    arguments = ["--image", IMAGE, "--sign", "-q"]
+    failing.write("mypytest", PATCH + "import pytest, sys\nsys.exit(pytest.console_main())\n")
+    command = {
+        "-c": ["-c", PATCH + f"import pytest, sys\nsys.exit(pytest.main({arguments}))"],
+        "a script": ["mypytest", *arguments],
+        "a debugger": ["-m", "pytest", *arguments, "--trace"],
+    }[how]
+    typed = "!image.config.__dict__.__setitem__('user', 'app')\nc\n" * 8
+    subprocess.run(
+        [sys.executable, *command], cwd=failing.path, input=typed, text=True, capture_output=True, timeout=120
+    )
+    failing.refused("took part", "failed", "never certified")
+
+
+@pytest.mark.deep
+def test_workers_that_tell_nothing_prove_nothing(failing: Project) -> None:
+    failing.write(
+        "conftest.py",
+        PATCH + "import os, pytest\n@pytest.hookimpl(tryfirst=True)\ndef pytest_sessionfinish(session):\n"
+        "    hasattr(session.config, 'workerinput') and os._exit(0)\n",
+    )
+    assert failing.run("-n", "1").status not in (0, 5)
+    failing.refused()
+
+
+@pytest.mark.deep
+def test_an_honest_run_with_workers_passes(passing: Project) -> None:
+    assert passing.run("-n", "2").status == 0
+    passing.allowed()
+
+
+@pytest.mark.deep
+def test_a_suite_that_makes_its_own_parameters_passes(passing: Project) -> None:
+    passing.write(
+        "checks/test_made.py",
+        "def pytest_generate_tests(metafunc):\n    'made' in metafunc.fixturenames and metafunc.parametrize('made', [1, 2])\n"
+        "def test_made(image, made): assert made\n",
+    )
+    assert passing.work.certify("lock").status == 0
+    assert passing.run().status == 0
+    passing.allowed()
+
+
+@pytest.mark.deep
+def test_a_reason_that_looks_like_a_secret_is_still_the_plans(passing: Project) -> None:
+    passing.write(
+        "checks/test_s.py", "import pytest\ndef test_s(image): pytest.skip('it has no password: nothing to compare')\n"
+    )
+    assert passing.work.certify("lock").status == 0
+    assert passing.run().status == 0
+    passing.allowed()
+
+
+def test_the_same_image_twice_is_one_target(passing: Project) -> None:
+    assert passing.run("--image", "certify-demo:scratch", "--platform", "container,container").status == 0
+    assert passing.verdict == "PASSED"
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("harm", ["a pipe", "a link to nothing", "a link to a folder"])
+def test_what_is_no_plain_file_in_a_suite_is_refused(passing: Project, harm: str) -> None:
+    import os
+
+    path = passing.path / "checks" / "data"
+    if harm == "a pipe":
+        os.mkfifo(path)
+    else:
+        (passing.path / "data").mkdir()
+        path.symlink_to("../data" if harm == "a link to a folder" else "nowhere")
+    done = passing.run()
+    assert done.status == 4, done.text
+    assert passing.work.certify("lock").status == 2
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    "setting", ["max_age: 99999999999999w", "valid_for: 99999999w", "requires: {suites: [./checks]}"]
+)
+def test_settings_that_no_gate_can_use_are_mistakes(passing: Project, setting: str) -> None:
+    assert passing.run().status == 0
+    name = setting.partition(":")[0]
+    config = (passing.path / "certify.yaml").read_text()
+    line = next(line for line in config.splitlines() if "staging" in line)
+    wrong = f"  staging: {{{setting}}}" if name == "requires" else line.replace("max_failed_runs: 99", setting)
+    passing.write("certify.yaml", config.replace(line, wrong))
+    done = passing.work.certify("promote", IMAGE, "--to", "staging")
+    assert done.status == 2, done.text
+    assert "defect" not in done.text

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from certify.evidence.certificate import Certificate
-from certify.evidence.run import OWN_SUITE
 from certify.gate.decision import ALLOW, DENY, RuleResult
 from certify.gate.policy import Evidence, Policy, governing_suites, required_platforms
 
@@ -40,12 +39,14 @@ def complete_log(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[
 
 
 def locked(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleResult]:
-    """The required suites were run as ``certify.lock`` pins them: bytes, plan, settings."""
+    """Every suite that took part was run as ``certify.lock`` pins it, required or not: bytes, plan, settings."""
     del now
-    for suite in governing_suites(policy):
+    beside = {suite for c in evidence.current.values() for suite in c.suites}
+    for suite in dict.fromkeys([*governing_suites(policy), *sorted(beside)]):
         pinned = policy.lock.suites.get(suite) if policy.lock else None
         if pinned is None:
-            yield RuleResult(f"lock:{suite}", DENY, f"certify.lock does not pin {suite}", "pin it: certify lock")
+            message = f"certify.lock does not pin {suite}" + (", whose code took part" if suite in beside else "")
+            yield RuleResult(f"lock:{suite}", DENY, message, f"name {suite} in certify.yaml and pin it: certify lock")
             continue
         wanted = {"files": pinned.digest, "plan": pinned.plan, "settings": pinned.settings}
         wrong, used = set(), _current(policy, evidence, suite)
@@ -107,11 +108,9 @@ def foreign_code(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[
 
 
 def _current(policy: Policy, evidence: Evidence, suite: str) -> list[Certificate]:
-    """The certificates that are current for a suite on the platforms that count."""
+    """The current certificates whose runs used a suite, on the platforms that count."""
     platforms = required_platforms(policy, evidence)
-    return _unique(
-        c for (where, of, _), c in evidence.current.items() if of == suite != OWN_SUITE and where in platforms
-    )
+    return _unique(c for (where, _, _), c in evidence.current.items() if suite in c.suites and where in platforms)
 
 
 def _unique(certificates: Iterable[Certificate]) -> list[Certificate]:
