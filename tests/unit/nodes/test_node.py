@@ -67,10 +67,8 @@ def test_a_guest_that_panicked_has_failed_and_is_not_merely_lost(machine: LocalM
 def test_another_boot_forgets_what_was_known(machine: LocalMachine, how: str) -> None:
     node = node_on(machine)
     node.extras["scan"] = "of the old boot"
-    changes = node.changes
     getattr(node, how)()
     assert node.extras == {}
-    assert node.changes > changes
     assert node.run("echo on").text == "on"
 
 
