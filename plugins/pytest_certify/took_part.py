@@ -31,6 +31,8 @@ _PYTESTS = ("_pytest", "pytest", "pluggy")
 def parts(config: pytest.Config, suites: Iterable[FoundSuite], base: Path) -> list[Part]:
     """All of it, as it is loaded now; files are named relative to ``base``, where certify.yaml is."""
     found = {*_ini(config, base), *_plugins(config), *_modules(list(suites), base)}
+    if not hasattr(config, "workerinput"):  # a worker's program is xdist's, and the controller's is told
+        found |= set(_main())
     return sorted(found)
 
 
@@ -83,10 +85,13 @@ def _our_places() -> list[Path]:
 def _modules(suites: list[FoundSuite], base: Path) -> Iterator[Part]:
     """Imported modules that belong to no installed package, no suite and not to certify."""
     installed = [*_installed_places(), *_our_places()]
-    yield from _main(installed)
     sources = {file for suite in suites for file in suite.digested()}
     folders = [suite.path for suite in suites if not suite.files]
+    usual = tuple(f"{place}{os.sep}" for place in installed)
     for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        if isinstance(name, str) and name.startswith(usual) and os.pardir not in name:
+            continue  # most of them: nothing to look up
         file = _file_of(module)
         if file is None and _is_from_elsewhere(module):
             yield Part(kind="module", name=module.__name__)
@@ -96,16 +101,15 @@ def _modules(suites: list[FoundSuite], base: Path) -> Iterator[Part]:
         yield Part(kind=kind, name=_relative(file, base), digest=digest_of(file.read_bytes()))
 
 
-def _main(installed: list[Path]) -> Iterator[Part]:
+def _main() -> Iterator[Part]:
     """The program that runs, where it is not pytest's own: ``-c``, a script."""
     main = sys.modules.get("__main__")
     name = getattr(main, "__file__", None)
     if name is None:
-        if os.environ.get("PYTEST_XDIST_WORKER") is None:
-            yield Part(kind="module", name="__main__")
+        yield Part(kind="module", name="__main__")
         return
     file = Path(name).resolve()
-    scripts = Path(sysconfig.get_path("scripts")).resolve()
+    scripts, installed = Path(sysconfig.get_path("scripts")).resolve(), _installed_places()
     if file.parent != scripts and not any(file.is_relative_to(folder) for folder in installed) and file.suffix != ".py":
         yield Part(kind="module", name=str(file), digest=digest_of(file.read_bytes()) if file.is_file() else "")
 
