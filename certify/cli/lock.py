@@ -12,7 +12,7 @@ import click
 from msgspec.structs import replace
 
 from certify.cli.context import Settings, pass_settings
-from certify.errors import ConfigError
+from certify.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from certify.config import Config
@@ -35,6 +35,10 @@ def lock(settings: Settings, check: bool) -> None:
     from certify.gate.lock import lock_path, read_lock, write_lock
 
     config, path = settings.load(), lock_path(settings.config_path)
+    if not path.with_name("certify.yaml").exists() and settings.config_path is None:
+        raise UsageError(
+            "no certify.yaml here, so there is nothing to pin", "cd to the project, or write one: certify init"
+        )
     made = lock_of(config, path.parent)
     for name, suite in made.suites.items():
         click.echo(f"  {name} {suite.version}: {len(suite.checks)} checks, {suite.digest[:19]}")
@@ -43,9 +47,20 @@ def lock(settings: Settings, check: bool) -> None:
     if check:
         kept = read_lock(path)
         same = kept is not None and replace(kept, plugins=()) == replace(made, plugins=())
-        click.echo(f"{path} {'is up to date' if same else 'is not what these suites and settings make'}")
+        click.echo(f"{path} {'is up to date' if same else _difference(kept, made)}")
         sys.exit(0 if same else 1)
     click.echo(f"{'written ' if write_lock(path, made) else 'kept    '} {path}")
+
+
+def _difference(kept: Lock | None, made: Lock) -> str:
+    """What a lock that is not up to date differs in, and what to do."""
+    if kept is None:
+        return "is not there; write it: certify lock"
+    names = {*kept.suites, *made.suites}
+    differ = [f"suite {name}" for name in sorted(names) if kept.suites.get(name) != made.suites.get(name)]
+    differ += [f"settings of {name}" for name in made.platforms if kept.platforms.get(name) != made.platforms[name]]
+    differ += ["allow"] if kept.code != made.code else []
+    return f"differs from what is here in: {', '.join(differ)}; review it, then: certify lock"
 
 
 def lock_of(config: Config, base: Path) -> Lock:

@@ -20,6 +20,7 @@ from certify.config import Config, load_config, seconds, size_bytes
 from certify.errors import UsageError
 from certify.evidence.plan import PlannedCheck, SuitePlan
 from certify.evidence.run import new_run_id
+from certify.gate.lock import lock_path, read_lock
 from certify.hooks import Plugins
 from certify.images.resolve import Resolver
 from certify.images.store import Store
@@ -76,6 +77,7 @@ def prepare(config: pytest.Config) -> Context:
     shared: dict[str, Any] = worker_input.get("certify", {})
     config_path = Path(option.certify_config) if option.certify_config else None
     settings = load_config(config_path)
+    read_lock(lock_path(config_path))  # one that cannot be read is a mistake to say now
     found, phases = _suites(config, settings, config_path, shared), {}
     started = time.monotonic()
     plans = msgspec.convert(shared["plans"], list[SuitePlan]) if shared else plans_of(found, _store(settings))
@@ -122,7 +124,8 @@ def _suites(
         base, home = config.invocation_params.dir, (config_path or Path("certify.yaml")).absolute().parent
         positional = config.args if config.args_source == pytest.Config.ArgsSource.ARGS else []
         arguments = [collection.resolved(argument, base) for argument in positional]
-        asked = suites.find(config.option.suite, base) if config.option.suite else []
+        by_name = {Path(path).name: str((home / path).resolve()) for path in settings.suites if "/" in path}
+        asked = suites.find([by_name.get(name, name) for name in config.option.suite or ()], base)
         if not asked and not positional:
             asked = suites.find(settings.suites, home)  # a path in certify.yaml is beside it
         found = suites.together([*asked, *suites.named_by(arguments, base)])

@@ -68,15 +68,16 @@ class Planner:
 
     def _require_sound(self, item: pytest.Item, known: set[str]) -> None:
         """Raise UsageError for a check that cannot run on an image, or has a mark or argument nobody knows."""
+        name = PlannedCheck(template=item.nodeid).name
         if collection.target_of(item) != TARGET or item.nodeid.count(TARGET) != 1:
-            raise UsageError(f"{item.nodeid}: certify runs functions and methods of plain classes, not this")
+            raise UsageError(f"{name}: certify runs functions and methods of plain classes, not this")
         for mark in item.iter_markers():
             if mark.name not in known:
-                raise UsageError(f"{item.nodeid}: unknown mark {mark.name!r}", _nearest(mark.name, sorted(known)))
+                raise UsageError(f"{name}: unknown mark {mark.name!r}", _nearest(mark.name, sorted(known)))
             allowed: tuple[str, ...] = {"platform": PLATFORMS, "needs": NEEDS}.get(mark.name, ())
             for argument in mark.args if allowed else ():
                 if argument not in allowed:
-                    raise UsageError(f"{item.nodeid}: {mark.name}({argument!r}): unknown", _nearest(argument, allowed))
+                    raise UsageError(f"{name}: {mark.name}({argument!r}): unknown", _nearest(argument, allowed))
 
     def _planned(self, item: pytest.Item, reasons: Any) -> PlannedCheck:
         names: list[str] = getattr(item, "fixturenames", [])

@@ -18,6 +18,7 @@ from certify.config import Config
 from certify.errors import CertifyError, EvidenceError
 from certify.evidence.run import (
     BOOTS_COLD,
+    DESELECTED,
     FAILED,
     NO_VERDICT,
     OWN_SUITE,
@@ -215,6 +216,8 @@ class Recorder:
         if lock is None:
             return []
         told = [f"{part.kind} {part.name} took part" for part in run.code if not lock.allows(part)]
+        left_out = sum(check.outcome == DESELECTED for check in run.checks)
+        told += [f"{left_out} checks were left out; run the suites whole"] if left_out else []
         for suite in run.suites:
             pinned = lock.suites.get(suite.name)
             if pinned is None:

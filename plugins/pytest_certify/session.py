@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from certify.errors import CertifyError, ImageError, NotReadable, UsageError
+from certify.errors import CertifyError, ImageError, KeyUnusable, NotReadable, UsageError
 from certify.evidence.bundle import Bundle
 from certify.evidence.plan import lacks
 from certify.evidence.redact import shortened
@@ -67,7 +67,7 @@ class CertifySession:
         except CertifyError as error:
             if notary is not None:
                 notary.close()
-            if isinstance(error, UsageError | ImageError):
+            if isinstance(error, UsageError | ImageError) or error.exit_code == KeyUnusable.exit_code:
                 raise pytest.UsageError(harmless(str(error))) from None
             pytest.exit(harmless(str(error)), returncode=error.exit_code)
         if not hasattr(config.option, "allure_report_dir") or not hasattr(config.option, "capture"):

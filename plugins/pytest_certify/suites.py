@@ -140,6 +140,8 @@ def together(suites: Iterable[FoundSuite]) -> list[FoundSuite]:
     names = {point.name for point in entry_points(group="certify.suites")}
     for suite in suites:
         if kept.setdefault(suite.name, suite) != suite:
+            if kept[suite.name].path == suite.path:
+                raise UsageError(f"{suite.path} is named twice, as a suite and by a file in it", "name it once")
             raise UsageError(
                 f"two suites are called {suite.name}: {kept[suite.name].path} and {suite.path}", "rename one"
             )

@@ -221,7 +221,7 @@ def test_trying_until_it_is_green_shows(passing: Project) -> None:
     passing.write("certify.yaml", config.replace(", max_failed_runs: 99", ""))
     passing.write(
         "checks/test_flaky.py",
-        "import pathlib\ndef test_flaky(image):\n    p = pathlib.Path('/var/tmp') / pathlib.Path.cwd().name\n"
+        "import pathlib\ndef test_flaky(image):\n    p = pathlib.Path('seen')\n"
         "    known = p.exists()\n    p.touch()\n    assert known\n",
     )
     assert passing.work.certify("lock").status == 0
@@ -273,7 +273,7 @@ def test_a_lock_that_was_thinned_is_refused(failing: Project) -> None:
     checks = document["suites"]["checks"]["checks"]
     document["suites"]["checks"]["checks"] = [c for c in checks if "user" not in c["template"]]
     lock.write_text(json.dumps(document))
-    assert failing.run("-k", "not user").status in (0, 1)
+    assert failing.run("-k", "not user").status == 4
     done = failing.gate()
     assert done.status == 2
     assert "its checks are not those of its plan" in done.err

@@ -46,7 +46,8 @@ def locked(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleRe
         pinned = policy.lock.suites.get(suite) if policy.lock else None
         if pinned is None:
             message = f"certify.lock does not pin {suite}" + (", whose code took part" if suite in beside else "")
-            yield RuleResult(f"lock:{suite}", DENY, message, f"name {suite} in certify.yaml and pin it: certify lock")
+            remedy = f"put {suite} under suites: in certify.yaml (a folder by its path, ./{suite}), then: certify lock"
+            yield RuleResult(f"lock:{suite}", DENY, message, remedy)
             continue
         wanted = {"files": pinned.digest, "plan": pinned.plan, "settings": pinned.settings}
         wrong, used = set(), _current(policy, evidence, suite)

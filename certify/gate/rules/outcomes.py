@@ -133,10 +133,11 @@ def retries(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleR
     failed = [c for c in evidence.certificates if c.failed and _as_locked(policy, c)]
     counted = [c for c in failed if c.digest not in evidence.explained]
     told = f"{len(failed)} failed run{'s' if len(failed) != 1 else ''} of this digest"
+    told += f", {len(failed) - len(counted)} explained" if len(counted) < len(failed) else ""
     told += "".join(f"; {c.finished:%Y-%m-%d %H:%M} on {c.platform}: {some(sorted(c.failed))}" for c in failed[:3])
     most = policy.channel.max_failed_runs
     if len(counted) > most:
-        remedy = "build a new image, or explain each: certify explain CERTIFICATE --reason TEXT"
+        remedy = f"build a new image, or explain each: certify explain {counted[0].digest} --reason TEXT"
         message = f"{told}; {len(counted)} unexplained, {most} allowed"
         yield RuleResult("retries", DENY, message, remedy, _digests(counted))
     else:
