@@ -80,10 +80,18 @@ def _origin(argument: str, module: str) -> Path:
     return Path(spec.origin)
 
 
-def is_from_its_file(item: pytest.Item) -> bool:
-    """Whether a check's module was loaded from the file that was collected, and from no other of its name."""
-    file = getattr(getattr(item, "module", None), "__file__", None)
-    return isinstance(file, str) and Path(file).resolve() == item.path.resolve()
+def from_elsewhere(items: Sequence[pytest.Item]) -> set[str]:
+    """Ids of the checks whose module was not loaded from the file that was collected, but from another of its name."""
+    known: dict[tuple[Path, object], bool] = {}
+    found = set()
+    for item in items:
+        file = getattr(getattr(item, "module", None), "__file__", None)
+        key = (item.path, file)
+        if key not in known:  # once per module: looking a path up takes longer than all else here
+            known[key] = isinstance(file, str) and Path(file).resolve() == item.path.resolve()
+        if not known[key]:
+            found.add(item.nodeid)
+    return found
 
 
 _SELECTING = ("-k", "-m", "--deselect", "--lf", "--last-failed", "--sw", "--stepwise", "--nf", "--ignore")

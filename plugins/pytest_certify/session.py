@@ -155,11 +155,8 @@ class CertifySession:
         owners = {
             check.id_on(t.id): p.suite for p in self.context.plans for check in p.checks for t in self.context.targets
         }
-        strange = [
-            item.nodeid
-            for item in items
-            if owners.get(item.nodeid, "") != self.context.suite_of(item) or not collection.is_from_its_file(item)
-        ]
+        strange = [i.nodeid for i in items if owners.get(i.nodeid, "") != self.context.suite_of(i)]
+        strange += sorted(collection.from_elsewhere(items))
         return [*collection.repeated([item.nodeid for item in items]), *strange]
 
     # -- checks ----------------------------------------------------------------------------------------------------
