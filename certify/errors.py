@@ -25,6 +25,7 @@
     ├── EvidenceError                 a run's evidence is missing, changed or could not be written
     ├── TrustError                    exit 1 from ``certify verify``: keys, signatures, metadata
     │   ├── KeyUnusable
+    │   ├── MemoryUnusable            what this machine remembers is damaged or cannot be written
     │   └── NotVerified               a signature, digest or freshness check failed
     └── RolloutError                  a rollout that cannot start or go on
         └── LeaseLost                 another deployer took over
@@ -137,6 +138,12 @@ class TrustError(CertifyError):
 
 class KeyUnusable(TrustError):
     """A key that is missing, unreadable or readable by others."""
+
+    exit_code = 2
+
+
+class MemoryUnusable(TrustError):
+    """What this machine remembers of earlier times is damaged, or cannot be written."""
 
     exit_code = 2
 

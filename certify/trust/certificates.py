@@ -14,11 +14,12 @@ from pathlib import Path
 import msgspec
 from securesystemslib.signer import Key
 
-from certify.errors import CertifyError, KeyUnusable
+from certify.errors import CertifyError
 from certify.evidence.certificate import Certificate, Place
 from certify.files import read_regular, write_whole
 from certify.images.candidate import digest_of, hex_of
 from certify.trust.dsse import MAX_ENVELOPE, verify
+from certify.trust.memory import Remembered
 
 _FIRST = ""
 
@@ -50,6 +51,7 @@ class SignersLog:
 
     def __init__(self, keys: Path) -> None:
         self._path = keys / "runner.log.json"
+        self._heads = Remembered(self._path, _Heads, _Heads(secrets.token_hex(16)))
 
     def add(self, subject: str, store: CertificateStore, make: Callable[[Place], bytes]) -> bytes:
         """``make`` the next certificate about ``subject`` at its place, and put it into ``store``. Returns the envelope.
@@ -58,34 +60,23 @@ class SignersLog:
         """
         with self._path.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            heads = self._read()
+            heads = self._heads.read()
             if heads.pending is not None:
                 store.put(heads.pending.subject, heads.pending.envelope.encode())
             head = heads.subjects.get(subject, _Head(0, _FIRST))
             envelope = make(Place(heads.log, head.number + 1, head.last))
             kept = {**heads.subjects, subject: _Head(head.number + 1, digest_of(envelope))}
-            self._write(_Heads(heads.log, kept, _Pending(subject, envelope.decode())))
+            self._heads.keep(_Heads(heads.log, kept, _Pending(subject, envelope.decode())))
             store.put(subject, envelope)
-            self._write(_Heads(heads.log, kept))
+            self._heads.keep(_Heads(heads.log, kept))
             return envelope
-
-    def _write(self, heads: _Heads) -> None:
-        write_whole(self._path, msgspec.json.encode(heads), sync=True, mode=0o600)
 
     def head(self, subject: str) -> tuple[str, int] | None:
         """The log's name and how many certificates it has about ``subject``; None where nobody signs."""
         if not self._path.exists():
             return None
-        heads = self._read()
+        heads = self._heads.read()
         return heads.log, heads.subjects.get(subject, _Head(0, _FIRST)).number
-
-    def _read(self) -> _Heads:
-        if not self._path.exists():
-            return _Heads(secrets.token_hex(16))
-        try:
-            return msgspec.json.decode(read_regular(self._path, MAX_ENVELOPE), type=_Heads)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise KeyUnusable(f"{self._path}: unusable log of what was signed ({error})", "restore it") from None
 
 
 class CertificateStore:

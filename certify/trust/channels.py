@@ -37,7 +37,7 @@ from certify.errors import KeyUnusable, NotVerified, TrustError
 from certify.files import write_whole
 from certify.trust.keys import KeyStore
 from certify.trust.pointer import Pointer
-from certify.trust.published import Memory, Published, prefixed, role_file, role_name
+from certify.trust.published import Published, prefixed, role_file, role_name, writers_memory
 from certify.trust.root import Confirm, nobody
 from certify.trust.root import Root as TrustedRoot
 
@@ -54,7 +54,7 @@ class ChannelRepository:
         self._keys = KeyStore(Path(trust.keys))
         self._metadata = self.path / "metadata"
         self._trusted = TrustedRoot(trust, confirm)
-        self._memory = Memory(Path(trust.writer))
+        self._memory = writers_memory(Path(trust.writer))
 
     def create(self) -> bool:
         """Publish the first state, with no channel, and trust its root. False when there is a repository already."""

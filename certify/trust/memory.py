@@ -1,67 +1,89 @@
-"""What a verifier remembers beyond TUF's versions: the highest serial of each pointer, and the latest time it has seen.
+"""What this machine remembers from one call to the next, so that nothing that went back is believed.
 
 Whoever holds an approver's key could sign an older pointer as a newer version, and a clock that is set back makes what has
-expired look fresh: both are refused.
+expired look fresh: a verifier remembers the highest serial of each pointer and the latest time it has seen. Writers
+(:mod:`certify.trust.published`), signers (:mod:`certify.trust.certificates`) and deployers (:mod:`certify.trust.sealed`)
+remember documents of their own. Damaged memory is refused, never taken for none.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated, Generic, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from certify.errors import NotVerified, TrustError
+from certify.errors import MemoryUnusable, NotVerified
 from certify.files import read_regular, write_whole
 from certify.trust.pointer import Pointer
 
-_MAX = 16 * 1024 * 1024
+_MAX = 64 * 1024 * 1024
 _SKEW = timedelta(minutes=5)
+_NEVER = datetime.min.replace(tzinfo=UTC)
+T = TypeVar("T")
 
 
-class _Seen(Struct, frozen=True):
-    """The file's content. ``serials`` by target path, with the digest that had the serial; ``latest`` in RFC 3339."""
+class Remembered(Generic[T]):
+    """One document of the shape ``kind``, in a file; ``first`` until something was kept."""
+
+    def __init__(self, path: Path, kind: type[T], first: T) -> None:
+        self._path = path
+        self._kind = kind
+        self._first = first
+
+    def read(self) -> T:
+        """What was kept last. Raises MemoryUnusable for a damaged file."""
+        try:
+            return msgspec.json.decode(read_regular(self._path, _MAX), type=self._kind)
+        except FileNotFoundError:
+            return self._first
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MemoryUnusable(f"{self._path}: unusable ({error})", "restore it from a copy") from None
+
+    def keep(self, document: T) -> None:
+        """Remember, on the disk when this returns. Raises MemoryUnusable."""
+        try:
+            write_whole(self._path, msgspec.json.encode(document), sync=True, mode=0o600)
+        except OSError as error:
+            raise MemoryUnusable(
+                f"{self._path}: cannot be written ({error.strerror})", "make it writable, and room on its disk"
+            ) from None
+
+
+class Seen(Struct, frozen=True):
+    """``serials`` by target path, with the digest that had the serial; ``latest``: the latest time that was seen."""
 
     serials: dict[str, tuple[int, str]] = {}
-    latest: str = ""
+    latest: Annotated[datetime, Meta(tz=True)] | None = None
 
 
-class Remembered:
-    """One verifier's memory, in a file."""
+class VerifiersMemory:
+    """One verifier's: nothing that goes back is accepted."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "remembered.json"
+        self._seen = Remembered(folder / "remembered.json", Seen, Seen())
 
     def require_time(self, now: datetime) -> None:
         """Raise NotVerified when ``now`` lies before a time that was seen here."""
-        latest = self._read().latest
-        if latest and now + _SKEW < datetime.fromisoformat(latest):
+        latest = self._seen.read().latest
+        if latest and now + _SKEW < latest:
             raise NotVerified(
-                f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but it has been {latest} here", "set it right"
+                f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, but it has been {latest:%Y-%m-%d %H:%M} here",
+                "set it right",
             )
 
     def accept(self, pointer: Pointer, now: datetime) -> None:
         """Remember a verified pointer. Raises NotVerified for a serial that was passed before, or had another digest."""
-        seen = self._read()
+        seen = self._seen.read()
         serial, digest = seen.serials.get(pointer.path, (0, ""))
         if pointer.serial < serial or (pointer.serial == serial and digest != pointer.digest):
             raise NotVerified(
                 f"{pointer.path} went back to serial {pointer.serial} ({pointer.digest}); it was at {serial} ({digest})",
                 "promote again what is meant to stand there",
             )
-        later = max(now.astimezone(UTC).isoformat(timespec="seconds"), seen.latest)
-        updated = _Seen({**seen.serials, pointer.path: (pointer.serial, pointer.digest)}, later)
+        later = max(now.astimezone(UTC).replace(microsecond=0), seen.latest or _NEVER)
+        updated = Seen({**seen.serials, pointer.path: (pointer.serial, pointer.digest)}, later)
         if updated != seen:
-            try:
-                write_whole(self._path, msgspec.json.encode(updated), sync=True)
-            except OSError as error:
-                raise TrustError(f"{self._path}: {error.strerror}", "make it writable; see trust.client") from None
-
-    def _read(self) -> _Seen:
-        try:
-            return msgspec.json.decode(read_regular(self._path, _MAX), type=_Seen)
-        except FileNotFoundError:
-            return _Seen()
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise TrustError(f"{self._path}: unusable ({error})", "restore it from a copy") from None
+            self._seen.keep(updated)

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import msgspec
 from msgspec import Struct
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Signed, Snapshot, TargetFile, Targets, Timestamp
 
-from certify.errors import NotVerified, TrustError
-from certify.files import read_regular, write_whole
+from certify.errors import NotVerified
+from certify.files import read_regular
 from certify.images.candidate import digest_of
+from certify.trust.memory import Remembered
 from certify.trust.pointer import Pointer, decode
 
 MAX_METADATA = 16 * 1024 * 1024
@@ -35,30 +35,15 @@ class Seen(Struct, frozen=True):
     digest: str
 
 
-class Memory:
-    """The versions that a writer has seen, in a file of its own: ``roles`` by name."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path / "seen.json"
-
-    def read(self) -> dict[str, Seen]:
-        """What is remembered; nothing at first. Raises TrustError for a damaged file."""
-        try:
-            return msgspec.json.decode(read_regular(self._path, MAX_METADATA), type=dict[str, Seen])
-        except FileNotFoundError:
-            return {}
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise TrustError(f"{self._path}: unusable ({error})", "restore it from a copy") from None
-
-    def keep(self, seen: dict[str, Seen]) -> None:
-        """Remember, on the disk when this returns."""
-        write_whole(self._path, msgspec.json.encode(seen), sync=True)
+def writers_memory(folder: Path) -> Remembered[dict[str, Seen]]:
+    """The versions that a writer has seen, by role, in its own folder."""
+    return Remembered(folder / "seen.json", dict[str, Seen], {})
 
 
 class Published:
     """One consistent, verified state of a repository."""
 
-    def __init__(self, repository: Path, root: bytes, memory: Memory) -> None:
+    def __init__(self, repository: Path, root: bytes, memory: Remembered[dict[str, Seen]]) -> None:
         self._repository = repository
         self._before = memory.read()
         self.seen: dict[str, Seen] = {}

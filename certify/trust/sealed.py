@@ -13,12 +13,11 @@ from msgspec import Struct
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Signature
 
-from certify.errors import KeyUnusable, NotVerified
-from certify.files import read_regular, write_whole
+from certify.errors import NotVerified
 from certify.trust.keys import KeyStore
+from certify.trust.memory import Remembered
 
 _ROLE = "deployer"
-_MAX = 16 * 1024 * 1024
 
 
 class _Record(Struct, frozen=True):
@@ -39,12 +38,12 @@ class Seal:
 
     def __init__(self, keys: Path) -> None:
         self._keys = KeyStore(keys)
-        self._memory = keys / "deployer.seen.json"
+        self._seen = Remembered(keys / "deployer.seen.json", dict[str, int], {})
 
     def close(self, name: str, text: str) -> str:
         """The next record of ``name``. Raises KeyUnusable."""
         self._keys.create([_ROLE])
-        record = _Record(name, self._seen().get(name, 0) + 1, text, "")
+        record = _Record(name, self._seen.read().get(name, 0) + 1, text, "")
         signature = self._keys.signer(_ROLE).sign(record.signed_bytes)
         return msgspec.json.encode(msgspec.structs.replace(record, signature=signature.signature)).decode()
 
@@ -59,19 +58,11 @@ class Seal:
                 f"{name} was changed, or written by a deployer with another key than the one in {self._keys.path}",
                 "use that deployer's key, or end the rollout where it was begun",
             ) from None
-        if found.name != name or found.number < self._seen().get(name, 0):
+        if found.name != name or found.number < self._seen.read().get(name, 0):
             raise NotVerified(f"{name} is an older state of itself, or another's", "restore the ledger as it was")
         return found.sealed
 
     def remember(self, name: str, record: str) -> None:
         """That a record has been stored: nothing older counts any more."""
         number = msgspec.json.decode(record, type=_Record).number
-        write_whole(self._memory, msgspec.json.encode({**self._seen(), name: number}), sync=True)
-
-    def _seen(self) -> dict[str, int]:
-        try:
-            return msgspec.json.decode(read_regular(self._memory, _MAX), type=dict[str, int])
-        except FileNotFoundError:
-            return {}
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise KeyUnusable(f"{self._memory}: unusable ({error})", "restore it from a copy") from None
+        self._seen.keep({**self._seen.read(), name: number})

@@ -29,7 +29,7 @@ from certify.images.candidate import Candidate, digest_of, hex_of
 from certify.trust.channels import KEYS_TARGET
 from certify.trust.dsse import MAX_ENVELOPE
 from certify.trust.dsse import verify as verify_envelope
-from certify.trust.memory import Remembered
+from certify.trust.memory import VerifiersMemory
 from certify.trust.pointer import Pointer, decode, target_path
 from certify.trust.published import MAX_METADATA
 from certify.trust.root import Confirm, Root, nobody
@@ -56,7 +56,7 @@ class Verifier:
         self._now = now or datetime.now(UTC)
         self._repository = Path(config.trust.repository).absolute()
         self._root = Root(config.trust, confirm)
-        self._remembered = Remembered(Path(config.trust.client))
+        self._remembered = VerifiersMemory(Path(config.trust.client))
         self._updater: Updater | None = None
 
     def channel(self, channel: str, arch: str) -> Verified:

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,9 @@ from certify.images.reference import Reference, parse
 from certify.images.rootfs import RootFilesystem
 from certify.nodes.facts import parse_os_release, parse_sockets
 from certify.trust.dsse import verify
-from certify.trust.memory import Remembered
+from certify.trust.memory import VerifiersMemory
 from certify.trust.pointer import decode
-from certify.trust.published import Memory
+from certify.trust.published import writers_memory
 from certify.trust.sealed import Seal
 from tests.unit.images.imagefiles import simple_layout, tar_of
 from tests.unit.samples import finished, statement_of
@@ -73,8 +74,10 @@ READERS: dict[str, Callable[[Path, bytes], object]] = {
     "manifest.json": lambda folder, data: Bundle(into(folder / "m" / "manifest.json", data).parent).check_manifest(),
     "an envelope": lambda folder, data: verify(data, [KEY], "x"),
     "a pointer": lambda folder, data: decode(data),
-    "a client's memory": lambda folder, data: Remembered(into(folder / "remembered.json", data).parent)._read(),
-    "a writer's memory": lambda folder, data: Memory(into(folder / "seen.json", data).parent).read(),
+    "a client's memory": lambda folder, data: VerifiersMemory(
+        into(folder / "remembered.json", data).parent
+    ).require_time(datetime.now(UTC)),
+    "a writer's memory": lambda folder, data: writers_memory(into(folder / "seen.json", data).parent).read(),
     "a ledger's row": lambda folder, data: Seal(folder / "keys").open(data.decode("utf-8", "replace"), "x"),
     "a tar archive": lambda folder, data: Archive(into(folder / "a.tar", data)),
     "a docker archive": lambda folder, data: DockerArchiveTransport().open(
