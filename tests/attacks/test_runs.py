@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import marshal
-import struct
-from pathlib import Path
 
 import pytest
 
@@ -39,11 +35,6 @@ def test_no_way_round_a_check_ends_in_a_yes(failing: Project, way: str) -> None:
     if last.exists() and reason != "took part":  # code in the same process can make a run say anything, but not unseen
         assert failing.work.last_run.get("verdicts", {}) != {"certify-demo:scratch-container": "PASSED"}, done.text
     failing.refused(reason)
-
-
-def test_a_pass_that_was_earned_is_one(passing: Project) -> None:
-    assert passing.run().status == 0
-    passing.allowed()
 
 
 @pytest.mark.deep
@@ -141,22 +132,6 @@ def test_python_without_assertions_is_refused(failing: Project) -> None:
 
 
 @pytest.mark.deep
-def test_a_compiled_file_beside_its_source_is_not_believed(failing: Project) -> None:
-    """A .pyc is taken for its source's by time and size alone; the code in it may be any."""
-    source = failing.path / "checks/helper.py"
-    failing.write("checks/__init__.py", "")
-    source.write_text("USER = 'app'\n")
-    failing.write("checks/test_bad.py", "from .helper import USER\n" + BAD.replace('"app"', "USER"))
-    assert failing.work.certify("lock").status == 0
-    seen, cached = source.stat(), Path(importlib.util.cache_from_source(str(source)))
-    cached.parent.mkdir()
-    header = importlib.util.MAGIC_NUMBER + struct.pack("<III", 0, int(seen.st_mtime), seen.st_size)
-    cached.write_bytes(header + marshal.dumps(compile("USER = '65532'\n", str(source), "exec")))
-    assert failing.run(PYTHONDONTWRITEBYTECODE="").status == 1
-    failing.refused("failed")
-
-
-@pytest.mark.deep
 def test_a_suite_that_changes_while_it_runs_proves_nothing(passing: Project) -> None:
     passing.write(
         "checks/test_change.py",
@@ -178,29 +153,6 @@ def test_a_skip_for_an_unlisted_reason_is_no_pass(passing: Project) -> None:
     assert done.status == 6, done.text
     assert "reason its plan does not list" in done.out
     passing.refused("skipped for a reason")
-
-
-@pytest.mark.deep
-def test_a_skip_that_the_suite_itself_names_is_one(passing: Project) -> None:
-    passing.write(
-        "checks/test_skip.py", "import pytest\ndef test_skip(image): pytest.skip('the image has no ssh server')\n"
-    )
-    assert passing.work.certify("lock").status == 0
-    assert passing.run().status == 0
-    passing.allowed()
-
-
-@pytest.mark.deep
-def test_code_from_beside_the_suite_is_seen(failing: Project) -> None:
-    failing.write("helper.py", "USER = '65532'\n")
-    failing.write(
-        "checks/test_bad.py",
-        "import sys\nsys.path.insert(0, '.')\nimport helper\n" + BAD.replace('"app"', "helper.USER"),
-    )
-    (failing.path / "certify.lock").unlink()
-    done = failing.run(PYTHONPATH=".")
-    assert done.status in (0, 4), done.text
-    failing.refused()
 
 
 @pytest.mark.deep
@@ -295,18 +247,6 @@ def test_promoting_in_one_go_asks_the_same_gate(failing: Project) -> None:
 
 
 @pytest.mark.deep
-def test_keys_are_never_read_by_the_process_that_runs_the_checks(passing: Project) -> None:
-    """What a suite imports shares no process with the runner key: the notary alone opens it."""
-    passing.write(
-        "checks/test_spy.py",
-        "import sys\ndef test_spy(image):\n    assert not [m for m in sys.modules if m.startswith(('securesystemslib', 'tuf'))]\n",
-    )
-    assert passing.work.certify("lock").status == 0
-    assert passing.run().status == 0
-    passing.allowed()
-
-
-@pytest.mark.deep
 def test_ending_a_run_does_not_hide_that_it_failed(failing: Project) -> None:
     """Killed right after the failure, the run is certified as failed all the same."""
     config = (failing.path / "certify.yaml").read_text()
@@ -319,159 +259,6 @@ def test_ending_a_run_does_not_hide_that_it_failed(failing: Project) -> None:
     certificates = failing.path / ".certify/certificates"
     wait_for(lambda: list(certificates.rglob("*.json")), "the certificate")
     failing.refused("failed")
-
-
-@pytest.mark.deep
-def test_the_session_cannot_be_left_out(failing: Project) -> None:
-    failing.write("test_here.py", "def test_here(): open('ran', 'w')\n")
-    for name in ("certify-session", "certify-fixtures", "certify"):
-        done = failing.run("-p", f"no:{name}")
-        assert done.status not in (0, 5), done.text
-    assert not (failing.path / "ran").exists()
-    failing.refused()
-
-
-@pytest.mark.deep
-def test_a_suites_own_conftest_is_part_of_it(passing: Project) -> None:
-    passing.write("checks/conftest.py", "import pytest\n@pytest.fixture\ndef helped(image): return image\n")
-    passing.write("checks/test_helped.py", "def test_helped(helped): assert helped.digest\n")
-    assert passing.work.certify("lock").status == 0
-    assert passing.run().status == 0
-    passing.allowed()
-
-
-@pytest.mark.deep
-def test_what_the_lock_allows_by_name_may_take_part_with_those_bytes(passing: Project) -> None:
-    passing.write("conftest.py", "FINE = 1\n")
-    assert passing.run().status == 0
-    passing.refused("conftest conftest.py")
-    passing.write("certify.yaml", (passing.path / "certify.yaml").read_text() + "allow: [conftest.py]\n")
-    assert passing.work.certify("lock").status == 0
-    assert passing.run().status == 0
-    passing.allowed()
-    passing.write("conftest.py", "FINE = 2\n")
-    assert passing.run().status == 0
-    passing.refused("conftest conftest.py")
-
-
-@pytest.mark.deep
-@pytest.mark.parametrize("arguments", [["./checks"], ["--suite", "./checks"]])
-def test_compiled_code_without_its_source_is_part_of_the_suite(failing: Project, arguments: list[str]) -> None:
-    header = importlib.util.MAGIC_NUMBER + struct.pack("<III", 0, 0, 0)
-    code = compile(
-        "import certify.images.candidate as c\nc.ImageConfig.user = property(lambda s: 'app', lambda s, v: None)\n",
-        "x.py",
-        "exec",
-    )
-    failing.write(
-        "checks/test_bad.py",
-        "import sys\nsys.path.insert(0, 'checks')\ntry: import shim\nexcept ImportError: pass\n" + BAD,
-    )
-    assert failing.work.certify("lock").status == 0
-    (failing.path / "checks/shim.pyc").write_bytes(header + marshal.dumps(code))
-    failing.run(*arguments)
-    failing.refused("files", "failed")
-
-
-PATCH = "import certify.images.candidate as c\nc.ImageConfig.user = property(lambda s: 'app', lambda s, v: None)\n"
-
-
-@pytest.mark.deep
-def test_a_suite_that_nobody_pinned_does_not_run_beside_one_that_is(failing: Project) -> None:
-    failing.write("evil/test_evil.py", PATCH + "def test_ok(image): pass\n")
-    assert failing.run("--suite", "./evil", "--suite", "./checks").status == 0
-    failing.refused("does not pin evil")
-
-
-@pytest.mark.deep
-@pytest.mark.parametrize("where", ["a folder", "an archive", "user packages", "compiled files"])
-def test_code_from_the_environment_reaches_no_verdict_unseen(failing: Project, where: str) -> None:
-    """Into the run it may come, but is told; into the processes that plan and sign it does not."""
-    import shutil
-    import zipfile
-
-    code = PATCH + (
-        "import sys\nif any('notary' in a or 'planner' in a for a in sys.orig_argv):\n"
-        "    open('reached', 'w')\n    import certify.evidence.run as r\n    r.Planned.named = lambda s, c: c\n"
-    )
-    failing.write("e/sitecustomize.py", code)
-    env = {"PYTHONPATH": "e"}
-    if where == "an archive":
-        with zipfile.ZipFile(failing.path / "e.zip", "w") as archive:
-            archive.writestr("sitecustomize.py", code)
-        shutil.rmtree(failing.path / "e")
-        env = {"PYTHONPATH": "e.zip"}
-    elif where == "user packages":
-        env = {"PYTHONUSERBASE": str(failing.path / "ub"), "PYTHONPATH": "e"}
-    elif where == "compiled files":
-        env = {"PYTHONPYCACHEPREFIX": str(failing.path / "pp"), "PYTHONPATH": "e"}
-    failing.run(**env)
-    assert not (failing.path / "reached").exists()
-    failing.refused("took part", "failed")
-
-
-@pytest.mark.deep
-@pytest.mark.parametrize("how", ["-c", "a script", "a debugger"])
-def test_a_program_of_ones_own_around_pytest_is_told(failing: Project, how: str) -> None:
-    import subprocess
-    import sys
-
-    arguments = ["--image", IMAGE, "--sign", "-q"]
-    failing.write("mypytest", PATCH + "import pytest, sys\nsys.exit(pytest.console_main())\n")
-    command = {
-        "-c": ["-c", PATCH + f"import pytest, sys\nsys.exit(pytest.main({arguments}))"],
-        "a script": ["mypytest", *arguments],
-        "a debugger": ["-m", "pytest", *arguments, "--trace"],
-    }[how]
-    typed = "!image.config.__dict__.__setitem__('user', 'app')\nc\n" * 8
-    subprocess.run(
-        [sys.executable, *command], cwd=failing.path, input=typed, text=True, capture_output=True, timeout=120
-    )
-    failing.refused("took part", "failed", "never certified")
-
-
-@pytest.mark.deep
-def test_workers_that_tell_nothing_prove_nothing(failing: Project) -> None:
-    failing.write(
-        "conftest.py",
-        PATCH + "import os, pytest\n@pytest.hookimpl(tryfirst=True)\ndef pytest_sessionfinish(session):\n"
-        "    hasattr(session.config, 'workerinput') and os._exit(0)\n",
-    )
-    assert failing.run("-n", "1").status not in (0, 5)
-    failing.refused()
-
-
-@pytest.mark.deep
-def test_an_honest_run_with_workers_passes(passing: Project) -> None:
-    assert passing.run("-n", "2").status == 0
-    passing.allowed()
-
-
-@pytest.mark.deep
-def test_a_suite_that_makes_its_own_parameters_passes(passing: Project) -> None:
-    passing.write(
-        "checks/test_made.py",
-        "def pytest_generate_tests(metafunc):\n    'made' in metafunc.fixturenames and metafunc.parametrize('made', [1, 2])\n"
-        "def test_made(image, made): assert made\n",
-    )
-    assert passing.work.certify("lock").status == 0
-    assert passing.run().status == 0
-    passing.allowed()
-
-
-@pytest.mark.deep
-def test_a_reason_that_looks_like_a_secret_is_still_the_plans(passing: Project) -> None:
-    passing.write(
-        "checks/test_s.py", "import pytest\ndef test_s(image): pytest.skip('it has no password: nothing to compare')\n"
-    )
-    assert passing.work.certify("lock").status == 0
-    assert passing.run().status == 0
-    passing.allowed()
-
-
-def test_the_same_image_twice_is_one_target(passing: Project) -> None:
-    assert passing.run("--image", "certify-demo:scratch", "--platform", "container,container").status == 0
-    assert passing.verdict == "PASSED"
 
 
 @pytest.mark.deep

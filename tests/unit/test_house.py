@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
@@ -130,3 +131,14 @@ def test_ruff_is_content() -> None:
 def test_mypy_is_content() -> None:
     done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_every_test_that_the_security_page_names_exists() -> None:
+    """``file::test``; a name without a file is in the file named before it."""
+    tests = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    file = ""
+    named = re.findall(r"`(test_\w+\.py)?(?:::(\w+))?`", (ROOT / "docs/security.md").read_text())
+    assert len(named) > 60
+    for where, test in named:
+        file = where or file
+        assert not test or f"def {test}(" in tests[file], f"{file}::{test}"
