@@ -3,15 +3,17 @@
 Started as ``python -m certify.trust.notary``.
 
 It never imports a suite, a conftest or pytest: what they do in their process cannot reach the runner key's use, nor take
-back what was told. Messages are lines of JSON: on standard input ``begin``, then ``collected`` and ``outcome`` as they come,
-then ``finish``; ``begin`` and ``finish`` are answered on standard output. A run whose process died stays unfinished, with the
-outcomes it had; only where it was to be signed and had failed already it is certified as failed: ending it hides nothing.
+back what was told. Messages are lines of JSON: on standard input ``loaded`` for each file of code before it runs, ``begin``,
+``collected`` and ``outcome`` as they come, then ``finish``; ``begin`` and ``finish`` are answered on standard output. A run
+whose process died stays unfinished, with the outcomes it had; only where it was to be signed and had failed already it is
+certified as failed: ending it hides nothing.
 
 The verdict is of the *plans* given at the beginning, before any suite was imported (:class:`certify.evidence.run.Planned`).
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -40,17 +42,27 @@ from certify.evidence.run import (
     own_check,
     timestamp,
 )
+from certify.evidence.suite_files import SuiteFiles
 from certify.nodes.platform import FROM_CACHE
+from certify.trust.witness import Loaded, Witness
 
 
 class Begin(Struct, frozen=True, tag="begin"):
-    """What is known before anything is collected. ``config`` is certify.yaml's path, if one was named."""
+    """What is known before anything is collected. ``files`` says by suite where it lies; ``config`` is certify.yaml's path,
+    if one was named."""
 
     directory: str
     run: Run
     plans: tuple[SuitePlan, ...]
+    files: dict[str, SuiteFiles]
     sign: bool
     config: str | None = None
+
+
+class TookPart(Struct, frozen=True, tag="took part"):
+    """What a process says of itself: configuration and plugins."""
+
+    code: tuple[Part, ...]
 
 
 class Collected(Struct, frozen=True, tag="collected"):
@@ -77,7 +89,6 @@ class Finish(Struct, frozen=True, tag="finish"):
     """The end. ``booted`` says by target how it was booted; ``problems`` are reasons for which nothing can be said of any."""
 
     booted: dict[str, Booted]
-    code: tuple[Part, ...]
     phases: dict[str, float]
     problems: tuple[str, ...] = ()
 
@@ -93,13 +104,16 @@ class Answer(Struct, frozen=True):
     status: int = 2
 
 
-Message = Begin | Collected | Outcome | Finish
+Message = Loaded | TookPart | Begin | Collected | Outcome | Finish
 
 
 class Notary:
-    """One run's."""
+    """One run's. ``witness`` has been told what took part since before it began."""
 
-    def __init__(self, begin: Begin) -> None:
+    def __init__(self, begin: Begin, witness: Witness) -> None:
+        self._witness = witness
+        self._files = begin.files
+        self._base = Path(begin.config or "certify.yaml").absolute().parent.resolve()
         self._config: Config = load_config(Path(begin.config) if begin.config else None)
         self._sign = begin.sign
         if begin.sign:
@@ -113,6 +127,8 @@ class Notary:
         self._checks: dict[str, Check] = {}
         self._collected: set[str] = set()
         self._doubtful: set[str] = set()
+        self._changed: set[str] = set()
+        self._measure()
 
     def take(self, message: Collected | Outcome) -> None:
         """Write down what was told. Raises EvidenceError when it cannot be kept."""
@@ -131,6 +147,7 @@ class Notary:
         """Give the verdicts, write the documents, seal and sign. Raises CertifyError."""
         from certify.trust.bless import seal
 
+        self._measure()
         for target, reason in self._unsound(message):
             found = own_check(RUN_IS_SOUND, target.id)
             self.take(Outcome(Check(id=found, target=target.id, outcome=NO_VERDICT, suite=OWN_SUITE, reason=reason)))
@@ -142,7 +159,7 @@ class Notary:
             status="finished",
             finished=timestamp(),
             targets=tuple(_as_booted(target, message.booted.get(target.id, Booted())) for target in self._run.targets),
-            code=message.code,
+            code=self._witness.parts(self._files.values(), self._base),
             deselected=left_out if self._run.selected else (),
             twice=tuple(sorted(self._doubtful)),
             phases=message.phases,
@@ -157,17 +174,28 @@ class Notary:
     def _unsound(self, message: Finish) -> Iterator[tuple[Target, str]]:
         """The targets nothing can be said of, and why."""
         for target in self._run.targets:
-            problems = list(message.problems)
+            problems = [*message.problems, *sorted(self._changed)]
             how = message.booted.get(target.id, Booted())
             if how.details.get("snapshot") == FROM_CACHE and own_check(BOOTS_COLD, target.id) not in self._checks:
                 problems.append("its nodes came from an earlier run's memory, and nothing booted it from the beginning")
             if problems:
                 yield target, "; ".join(problems)
 
+    def _measure(self) -> None:
+        """A suite whose files are not, at the beginning and at the end, those of its plan proves nothing."""
+        for suite in self._run.suites:
+            files = self._files.get(suite.name)
+            try:
+                same = files is not None and files.digest() == suite.digest
+            except (CertifyError, OSError):
+                same = False
+            if not same:
+                self._changed.add(f"the files of suite {suite.name} changed while it ran")
+
     def abandoned(self) -> None:
         """The run's process is gone before its end. What had failed by then has failed."""
         if self._sign and any(check.outcome == FAILED for check in self._checks.values()):
-            self.finish(Finish({}, (), {}, ("the run's process ended before its checks did",)))
+            self.finish(Finish({}, {}, ("the run's process ended before its checks did",)))
 
     def _signed(self, run: Run, manifest: str) -> tuple[str, ...]:
         from certify.trust.bless import sign_certificates
@@ -184,14 +212,19 @@ def _as_booted(target: Target, how: Booted) -> Target:
 
 def serve(source: BinaryIO, sink: BinaryIO) -> None:
     """Take messages until the input ends."""
+    witness = Witness(os.getppid())
     notary: Notary | None = None
     broken: CertifyError | None = None
     finished = False
     for line in source:
         message = msgspec.json.decode(line, type=Message)
         try:
-            if isinstance(message, Begin):
-                notary = Notary(message)
+            if isinstance(message, Loaded):
+                witness.take(message)
+            elif isinstance(message, TookPart):
+                witness.take(*message.code)
+            elif isinstance(message, Begin):
+                notary = Notary(message, witness)
                 _answer(sink, Answer())
             elif notary is None:
                 raise EvidenceError("the notary was told of a run that never began")

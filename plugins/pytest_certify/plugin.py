@@ -76,14 +76,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
-    """Register the session plugin before others configure themselves: it sets where Allure writes, and its notary runs
-    before any conftest is loaded, from its source."""
+    """Register the session plugin before others configure themselves: it sets where Allure writes, and is told of every
+    conftest before it runs, from its source."""
     options = early_config.known_args_namespace
     if getattr(options, "image", None) and not getattr(options, "help", False):
         from pytest_certify.compiled import compiled_apart
         from pytest_certify.session import CertifySession
 
-        if early_config.pluginmanager.register(CertifySession(), "certify-session") is None:
+        if early_config.pluginmanager.register(CertifySession(early_config), "certify-session") is None:
             raise pytest.UsageError("--image needs the plugin certify-session, which -p no:certify-session leaves out")
         with compiled_apart():
             return (yield)

@@ -15,7 +15,6 @@ import pytest
 
 import certify
 from certify.config import Config
-from certify.errors import CertifyError, EvidenceError
 from certify.evidence.run import (
     BOOTS_COLD,
     DESELECTED,
@@ -37,8 +36,10 @@ from certify.gate.lock import lock_path, read_lock
 from certify.images.candidate import digest_of, resource_uri
 from certify.nodes.owner import this_process
 from certify.processes import clean_environment, own_python
-from certify.trust.notary import Answer, Begin, Booted, Collected, Finish, Message, Outcome
+from certify.trust.notary import Begin, Booted, Collected, Finish, Message, Outcome, TookPart
+from certify.trust.witness import Loaded
 from pytest_certify.context import Context
+from pytest_certify.notary_process import NotaryProcess
 from pytest_certify.outcomes import Collector
 from pytest_certify.pool import ColdBoot
 from pytest_certify.targets import PlannedTarget
@@ -46,74 +47,17 @@ from pytest_certify.targets import PlannedTarget
 _OK, _FAILED, _NOTHING, _NO_VERDICT = 0, 1, 5, 6
 
 
-class NotaryProcess:
-    """The notary's process, as this one sees it: what was told it cannot be taken back."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            own_python("certify.trust.notary"),
-            env=clean_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-
-    def tell(self, message: Message) -> None:
-        """Send a message. Raises EvidenceError when the notary is gone."""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(msgspec.json.encode(message) + b"\n")
-            self._process.stdin.flush()
-        except OSError:
-            raise self._gone() from None
-
-    def ask(self, message: Message) -> Answer:
-        """Send a message and wait for its answer. Raises EvidenceError, or what the notary says is wrong."""
-        assert self._process.stdout is not None
-        self.tell(message)
-        line = self._process.stdout.readline()
-        if not line:
-            raise self._gone()
-        answer = msgspec.json.decode(line, type=Answer)
-        if answer.error:
-            error = (EvidenceError if answer.status == EvidenceError.exit_code else CertifyError)(
-                answer.error, answer.hint
-            )
-            error.exit_code = answer.status
-            raise error
-        return answer
-
-    def close(self) -> None:
-        """Let it end, and wait until it has."""
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                try:
-                    stream.close()
-                except OSError:
-                    continue  # it is gone already, and with it what was not read
-        self._process.wait()
-
-    def _gone(self) -> EvidenceError:
-        assert self._process.stderr is not None
-        said = self._process.stderr.read().decode("utf-8", "replace").strip().splitlines()
-        return EvidenceError(
-            f"the process that keeps the evidence has ended: {said[-1] if said else 'no reason given'}"
-        )
-
-
 class Recorder:
     """One per run, in the process that the user started."""
 
-    def __init__(self, context: Context, config: pytest.Config) -> None:
+    def __init__(self, context: Context, config: pytest.Config, notary: NotaryProcess) -> None:
+        self._notary = notary
         self._context = context
         self._option = config.option
         self._arguments = tuple(str(a) for a in config.invocation_params.args)
         self._collector = Collector()
-        self._notary: NotaryProcess | None = None
         self._booted: dict[str, dict[str, Any]] = {}
         self._cold: dict[str, ColdBoot] = {}
-        self._code: set[Part] = set()
         self._problems: list[str] = []
         self._checks = 0
         self._unsound = 0
@@ -125,10 +69,9 @@ class Recorder:
     def _signs(self) -> bool:
         return bool(self._option.sign or self._option.promote)
 
-    def start(self, notary: NotaryProcess) -> None:
+    def start(self) -> None:
         """Make the evidence directory. Raises EvidenceError, and KeyUnusable's text when it is to be signed and cannot."""
         context = self._context
-        self._notary = notary
         run = Run(
             id=context.run_id,
             status="running",
@@ -153,7 +96,8 @@ class Recorder:
             selected=context.selected,
         )
         path = str(context.config_path) if context.config_path else None
-        notary.ask(Begin(str(context.directory), run, tuple(context.plans), self._signs, path))
+        files = {suite.name: suite.bytes for suite in context.suites}
+        self._notary.ask(Begin(str(context.directory), run, tuple(context.plans), files, self._signs, path))
         _point_latest(context.directory)
 
     def collected(self, ids: Iterable[str], doubtful: Iterable[str]) -> None:
@@ -175,15 +119,21 @@ class Recorder:
         return check_id in self._collector.reran
 
     def told(
-        self, booted: dict[str, dict[str, Any]], code: Iterable[dict[str, str]], cold: Iterable[dict[str, Any]] = ()
+        self,
+        booted: dict[str, dict[str, Any]],
+        code: Iterable[dict[str, str]],
+        loaded: Iterable[dict[str, str]] = (),
+        cold: Iterable[dict[str, Any]] = (),
     ) -> None:
-        """What a process that ran checks says at its end: how targets were booted, and which code took part."""
+        """What a process that ran checks says at its end: how targets were booted, which code took part and was loaded."""
+        self._tell(TookPart(msgspec.convert(tuple(code), tuple[Part, ...])))
+        for file in loaded:
+            self._tell(msgspec.convert(file, Loaded))
         for boot in (ColdBoot(**values) for values in cold):
             known = self._cold.get(boot.target)
             if known is None or known.outcome == PASSED:
                 self._cold[boot.target] = boot
         self._booted = {**booted, **self._booted}
-        self._code |= {msgspec.convert(part, Part) for part in code}
 
     def problem(self, reason: str) -> None:
         """Something for which no target of this run can have a verdict."""
@@ -192,7 +142,6 @@ class Recorder:
 
     def finish(self, pytest_status: int) -> int:
         """Ask for the verdict, promote if asked. Returns the exit code. Raises EvidenceError."""
-        assert self._notary is not None
         for target, boot in self._cold.items():
             check = own_check(BOOTS_COLD, target)
             self._unsound += boot.outcome != PASSED
@@ -202,7 +151,7 @@ class Recorder:
             self.problem(f"pytest ended with status {pytest_status} though no check failed; see what it printed")
         phases = {**self._context.phases, "total": round(time.monotonic() - self._started, 3)}
         booted = {target: Booted(**how) for target, how in self._booted.items()}
-        answer = self._notary.ask(Finish(booted, tuple(sorted(self._code)), phases, tuple(self._problems)))
+        answer = self._notary.ask(Finish(booted, phases, tuple(self._problems)))
         assert answer.run is not None
         self.finished = answer.run
         self.notes += [f"signed     {path}" for path in answer.signed]
@@ -226,11 +175,6 @@ class Recorder:
                 told.append(f"{suite.name} is not as certify.lock pins it")
         return told if self._signs else []
 
-    def close(self) -> None:
-        """The notary ends. Safe to repeat."""
-        if self._notary is not None:
-            self._notary.close()
-
     def _promote(self) -> int:
         """By the command that does nothing else: no suite has been in its process."""
         status = _OK
@@ -246,7 +190,6 @@ class Recorder:
         return status
 
     def _tell(self, message: Message) -> None:
-        assert self._notary is not None
         self._notary.tell(message)
 
     def _target(self, planned: PlannedTarget) -> Target:

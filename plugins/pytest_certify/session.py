@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Generator
 from dataclasses import asdict
@@ -15,32 +16,44 @@ from certify.errors import CertifyError, ImageError, KeyUnusable, NotReadable, U
 from certify.evidence.bundle import Bundle
 from certify.evidence.plan import lacks
 from certify.evidence.redact import shortened
-from certify.evidence.run import Part
 from certify.images.files import ImageFiles
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node
+from certify.trust.notary import TookPart
+from certify.trust.witness import Loaded
 from pytest_certify import collection, outcomes, terminal
 from pytest_certify.allure_link import attach_failure, keep_plain
 from pytest_certify.context import Context, prepare
 from pytest_certify.node_evidence import keep_node_evidence
+from pytest_certify.notary_process import NotaryProcess
 from pytest_certify.outcomes import harmless
 from pytest_certify.parity import write_parity
 from pytest_certify.pool import Booting, Key, boot_facts
-from pytest_certify.recorder import NotaryProcess, Recorder
+from pytest_certify.recorder import Recorder
 from pytest_certify.targets import PlannedTarget
 from pytest_certify.took_part import parts
+from pytest_certify.watch import Watch
 
 
 class CertifySession:
     """Resolves, collects, hands out nodes, keeps the evidence: its hooks are the whole of certify's effect on pytest."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: pytest.Config) -> None:
+        """Before any conftest is loaded: from now on every file of code is told before it runs."""
+        options = config.known_args_namespace
+        self._loaded: list[Loaded] = []
+        self._notary: NotaryProcess | None = None
+        if not options.collectonly and "PYTEST_XDIST_WORKER" not in os.environ:
+            self._notary = NotaryProcess()
+            config.add_cleanup(self._notary.close)
+            self._notary.tell(TookPart(tuple(parts(config, options))))
+        watch = Watch(self._notary.tell if self._notary else self._loaded.append)
+        config.add_cleanup(watch.end)
         self.context: Context
         self.recorder: Recorder | None = None
         self._item: pytest.Item
         self._used: tuple[str, Node | None, int] = ("", None, 0)
         self._failed: set[str] = set()
-        self._code: set[Part] = set()
         self._others: list[Key] = []
         self._described_item: tuple[str, dict[str, Any]] = ("", {})
 
@@ -49,8 +62,8 @@ class CertifySession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         self._config = config
-        records = not hasattr(config, "workerinput") and not config.option.collectonly
-        notary = NotaryProcess() if records else None  # it starts beside what is prepared here
+        if self._notary is None and not hasattr(config, "workerinput") and not config.option.collectonly:
+            raise pytest.UsageError("PYTEST_XDIST_WORKER is set, but this is no worker of xdist: unset it")
         try:
             self.context = prepare(config)
             self.context.pool.on_retire = self._retired
@@ -61,12 +74,10 @@ class CertifySession:
             self.context.pool.claim_cold = self._claim_cold
             if config.option.capture == "no":
                 self.context.pool.watch = terminal.show_console
-            if notary is not None:
-                self.recorder = Recorder(self.context, config)
-                self.recorder.start(notary)
+            if self._notary is not None:
+                self.recorder = Recorder(self.context, config, self._notary)
+                self.recorder.start()
         except CertifyError as error:
-            if notary is not None:
-                notary.close()
             if isinstance(error, UsageError | ImageError) or error.exit_code == KeyUnusable.exit_code:
                 raise pytest.UsageError(harmless(str(error))) from None
             pytest.exit(harmless(str(error)), returncode=error.exit_code)
@@ -132,8 +143,6 @@ class CertifySession:
         if self.recorder and not self._config.pluginmanager.has_plugin("dsession"):
             recorder, ids = self.recorder, [item.nodeid for item in session.items]
             self._guarded(lambda: recorder.collected(ids, self._doubtful(session.items)))
-        self._code |= set(parts(self._config, self.context.suites, self.context.home))
-        self._require_unchanged()
         planned = [(item, target) for item in session.items if (target := collection.target_of(item))]
         for item, target in planned:
             if not _skipped(item) and "image_files" in getattr(item, "fixturenames", ()):
@@ -327,9 +336,9 @@ class CertifySession:
         try:
             pool.close()
         finally:
-            self._code |= set(parts(self._config, self.context.suites, self.context.home))
-            code = [msgspec.to_builtins(part) for part in sorted(self._code)]
-            told: dict[str, Any] = {"booted": boot_facts(pool.retired), "code": code, "cold": cold}
+            code = msgspec.to_builtins(parts(self._config, self._config.option))
+            loaded = msgspec.to_builtins(self._loaded)
+            told: dict[str, Any] = {"booted": boot_facts(pool.retired), "code": code, "loaded": loaded, "cold": cold}
             if output is not None:
                 output["certify"] = {"told": told, "doubtful": self._doubtful(session.items)}
             elif self.recorder:
@@ -352,18 +361,7 @@ class CertifySession:
         keep_plain(Path(self._config.option.allure_report_dir))
         if self._alluredir:
             shutil.copytree(self._config.option.allure_report_dir, self._alluredir, dirs_exist_ok=True)
-        self._require_unchanged()
         session.exitstatus = self.recorder.finish(int(session.exitstatus))
-
-    def _require_unchanged(self) -> None:
-        """A suite whose files are not those of its plan proves nothing."""
-        for suite, plan in zip(self.context.suites, self.context.plans, strict=True):
-            if self.recorder and suite.digest() != plan.digest:
-                self.recorder.problem(f"the files of suite {suite.name} changed while it ran")
-
-    def pytest_unconfigure(self) -> None:
-        if self.recorder:
-            self.recorder.close()
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.recorder and self.recorder.finished:

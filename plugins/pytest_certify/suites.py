@@ -18,10 +18,9 @@ import msgspec
 from msgspec import Struct
 
 from certify.errors import ConfigError, UsageError
-from certify.evidence.bundle import directory_digest
 from certify.evidence.plan import SuitePlan
 from certify.evidence.run import OWN_SUITE
-from certify.images.candidate import digest_of
+from certify.evidence.suite_files import SuiteFiles
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
@@ -72,11 +71,14 @@ class FoundSuite(Struct, frozen=True):
             return list(self.sources())
         return sorted(self.path.parent.glob("*.py")) if "." in self.package else []
 
+    @property
+    def bytes(self) -> SuiteFiles:
+        """The files that its digest covers."""
+        return SuiteFiles("" if self.files else str(self.path), tuple(map(str, self.digested())))
+
     def digest(self) -> str:
-        """One digest over all its files."""
-        if not self.files:
-            return digest_of("\0".join([directory_digest(self.path), *map(_file_digest, self.digested())]).encode())
-        return digest_of("\0".join(map(_file_digest, self.sources())).encode())
+        """One digest over all its files. Raises UsageError, OSError."""
+        return self.bytes.digest()
 
     def declared(self) -> tuple[str, dict[str, Any]]:
         """``VERSION`` and ``DEFAULTS`` of its package; for the planner's process, which imports the suite."""
@@ -169,10 +171,6 @@ def _folder(name: str, path: Path) -> FoundSuite:
             "use letters, digits, '_' and '-'",
         )
     return FoundSuite(path.name, path, path.name)
-
-
-def _file_digest(path: Path) -> str:
-    return f"{path.name} {digest_of(path.read_bytes())}"
 
 
 def _plain(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -264,17 +265,24 @@ def test_a_kill_between_signing_and_storing_loses_no_certificate(
 
 def test_the_notary_signs_for_the_targets_that_were_named_at_the_beginning(project: Project) -> None:
     """What the process with the checks says at the end changes neither digest nor settings."""
+    from certify.evidence.suite_files import SuiteFiles
     from certify.trust.notary import Begin, Booted, Finish, Notary, Outcome
+    from certify.trust.witness import Witness
 
     config = project.path / "certify.yaml"
     trust = {key: str(value) for key, value in msgspec.to_builtins(project.config.trust).items() if value}
     config.write_text(json.dumps({"product": "app", "trust": trust}))
+    (project.path / "suite").mkdir()
+    files = SuiteFiles(str(project.path / "suite"))
     run = finished()
-    begin = Begin(str(project.path / "runs" / "n"), run, plans_for(*run.checks), True, str(config))
-    notary = Notary(begin)
+    suite = msgspec.structs.replace(run.suites[0], digest=files.digest())
+    run = msgspec.structs.replace(run, suites=(suite,))
+    directory = str(project.path / "runs" / "n")
+    begin = Begin(directory, run, plans_for(*run.checks), {suite.name: files}, True, str(config))
+    notary = Notary(begin, Witness(os.getpid()))
     for found in run.checks:
         notary.take(Outcome(found))
-    answer = notary.finish(Finish({"app:1-container": Booted("cold"), "other": Booted("cold")}, (), {}))
+    answer = notary.finish(Finish({"app:1-container": Booted("cold"), "other": Booted("cold")}, {}))
     assert answer.run is not None
     assert [target.digest for target in answer.run.targets] == [run.targets[0].digest]
     assert answer.run.verdicts == {"app:1-container": "PASSED"}

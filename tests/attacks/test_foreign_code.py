@@ -157,3 +157,35 @@ def test_workers_that_tell_nothing_prove_nothing(failing: Project) -> None:
     )
     assert failing.run("-n", "1").status not in (0, 5)
     failing.refused()
+
+
+#: Code that makes the check pass and tries not to be told of: what is replaced is what would tell.
+HIDING = {
+    "its own look": "import pytest_certify.session as s\ns.parts = lambda *a: []\n",
+    "the watch": "import gc\nfrom pytest_certify.watch import Watch\n"
+    "for w in gc.get_objects():\n    if isinstance(w, Watch): w._watches = False; w._tell = print\n",
+    "the recorder": "from pytest_certify.recorder import Recorder\nreal = Recorder._tell\n"
+    "Recorder._tell = lambda s, m: None if type(m).__name__ in ('TookPart', 'Loaded') else real(s, m)\n",
+    "itself": "import pathlib\npathlib.Path(__file__).unlink()\n",
+    "its bytes": "import pathlib\npathlib.Path(__file__).write_text('FINE = 1\\n')\n",
+    "the suite's place": "from pytest_certify.suites import FoundSuite\nfrom certify.evidence.suite_files import SuiteFiles\n"
+    "import os\nFoundSuite.bytes = property(lambda s: SuiteFiles(os.getcwd()))\n",
+}
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("file", ["conftest.py", "helper.py"])
+@pytest.mark.parametrize("what", HIDING)
+def test_code_that_hides_itself_was_told_of_before(failing: Project, what: str, file: str) -> None:
+    """Also where the lock allows the file with the bytes that it only pretends to have."""
+    failing.write(file, "FINE = 1\n")
+    failing.write("certify.yaml", (failing.path / "certify.yaml").read_text() + f"allow: [{file}]\n")
+    if file == "helper.py":
+        failing.write(
+            "checks/conftest.py",
+            "import sys\nsys.path.insert(0, '.')\ntry: import helper\nexcept ImportError: pass\n",
+        )
+    assert failing.work.certify("lock").status == 0
+    failing.write(file, PATCH + HIDING[what])
+    failing.run()
+    failing.refused("took part", "never certified")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def test_nothing_of_the_environment_brings_code(tmp_path: Path, monkeypatch: pyt
     )
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"sitecustomize.py", "certify"}
-    told = "\n".join(choosing_variables())
+    told = "\n".join(choosing_variables(os.environ))
     assert f"PYTHONPATH={tmp_path}" in told
     assert "PYTEST_PLUGINS=evil" in told
 
@@ -30,4 +31,4 @@ def test_nothing_of_the_environment_brings_code(tmp_path: Path, monkeypatch: pyt
 def test_what_chooses_no_code_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTEST_XDIST_WORKER"):
         monkeypatch.setenv(name, "1")
-    assert not [v for v in choosing_variables() if v.startswith(("PYTHONDONT", "PYTHONUNB", "PYTEST_XDIST"))]
+    assert not [v for v in choosing_variables(os.environ) if v.startswith(("PYTHONDONT", "PYTHONUNB", "PYTEST_XDIST"))]

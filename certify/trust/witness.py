@@ -1,0 +1,145 @@
+"""What took part in a run beside its suites, kept where what took part cannot reach it.
+
+The notary's process (:mod:`certify.trust.notary`) starts before the run loads any file of the project. Of each file of code it
+is told *before* the file's first line runs, and forgets nothing; how the run's process was started it sees for itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from msgspec import Struct
+
+from certify.evidence.run import Part
+from certify.evidence.suite_files import SuiteFiles
+from certify.images.candidate import digest_of
+from certify.processes import choosing_variables, installed_places
+
+#: What a worker of xdist calls itself.
+_WORKER = "PYTEST_XDIST_WORKER"
+
+
+class Loaded(Struct, frozen=True, tag="loaded"):
+    """A file of code that is about to run: its absolute path, and the digest it has now; empty for what is no plain file."""
+
+    path: str
+    digest: str = ""
+
+
+class Witness:
+    """One run's. ``process`` is the id of the process that runs the checks."""
+
+    def __init__(self, process: int) -> None:
+        self._started = list(as_started(process))
+        self._told: set[Loaded | Part] = set()
+
+    def take(self, *told: Loaded | Part) -> None:
+        """Remember what was told."""
+        self._told.update(told)
+
+    def parts(self, suites: Iterable[SuiteFiles], base: Path) -> tuple[Part, ...]:
+        """All of it but the suites' own files, which their digests cover. Files are named relative to ``base``."""
+        places = list(suites)
+        found = {
+            _named(told, base) if isinstance(told, Loaded) else told
+            for told in (*self._told, *self._started)
+            if not (isinstance(told, Loaded) and any(place.holds(Path(told.path)) for place in places))
+        }
+        return tuple(sorted(found))
+
+
+def as_started(process: int) -> Iterator[Loaded | Part]:
+    """What a process was told to load by those who started it: variables, pytest's ``-p``, a program of its own."""
+    proc = Path("/proc") / str(process)
+    try:
+        argv, environ = (_strings(proc / name) for name in ("cmdline", "environ"))
+        folder = (proc / "cwd").resolve()
+    except OSError as error:
+        yield Part(kind="module", name=f"a process that cannot be looked at ({error.strerror})")
+        return
+    variables = dict(pair.split("=", 1) for pair in environ if "=" in pair)
+    for variable in choosing_variables(variables):
+        yield Part(kind="ini", name=variable)
+    if _WORKER in variables:  # a worker has no notary, and what has one gives itself out as one
+        yield Part(kind="ini", name=f"{_WORKER}={variables[_WORKER]}")
+    for name in _named_plugins(argv):
+        yield Part(kind="ini", name=f"-p {name}")
+    yield from _program(argv, folder)
+
+
+def _program(argv: Sequence[str], folder: Path) -> Iterator[Loaded | Part]:
+    """The program, unless it is an installed one."""
+    kind, name = _asked_to_run(argv)
+    if kind == "script":
+        script = (folder / name).resolve()
+        if script.parent != Path(sysconfig.get_path("scripts")).resolve() and not is_installed_file(script):
+            yield loaded(str(script))
+    elif kind == "module":
+        if not _is_installed(name):
+            yield Part(kind="module", name=f"-m {name}")
+    else:
+        yield Part(kind="module", name="__main__")
+
+
+def _asked_to_run(argv: Sequence[str]) -> tuple[str, str]:
+    """What an interpreter's command line names: ``module`` or ``script`` and its name, else ``code``."""
+    rest = iter(argv[1:])
+    for argument in rest:
+        if not argument.startswith("-"):
+            return "script", argument
+        if argument.startswith("--"):
+            next(rest, None)  # --check-hash-based-pycs is the only one that runs anything, and it has a value
+            continue
+        taking = next((at for at, letter in enumerate(argument) if letter in "cmWX"), None)
+        if taking is None:
+            continue
+        value = argument[taking + 1 :] or next(rest, "")
+        if argument[taking] == "m":
+            return "module", value
+        if argument[taking] == "c":
+            break
+    return "code", ""
+
+
+def _named_plugins(argv: Sequence[str]) -> Iterator[str]:
+    """The plugins that ``-p`` loads and no installed package brings."""
+    names = {point.name for point in entry_points(group="pytest11")}
+    for argument, following in zip(argv, (*argv[1:], ""), strict=True):
+        name = following if argument == "-p" else argument[2:] if argument.startswith("-p") else ""
+        if name and not name.startswith("no:") and name not in names and not _is_installed(name):
+            yield name
+
+
+def _is_installed(module: str) -> bool:
+    """Whether a module is found where nothing of the caller's is looked at (this process is started so)."""
+    try:
+        return importlib.util.find_spec(module.partition(".")[0]) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def is_installed_file(path: Path) -> bool:
+    """Whether a file is one of the interpreter's or of an installed package."""
+    return any(path.is_relative_to(place) for place in installed_places())
+
+
+def loaded(path: str) -> Loaded:
+    """A file as it is now."""
+    file = Path(path)
+    return Loaded(path, digest_of(file.read_bytes()) if file.is_file() else "")
+
+
+def _named(told: Loaded, base: Path) -> Part:
+    path = Path(told.path)
+    kind = "conftest" if path.name == "conftest.py" else "module"
+    name = path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)
+    return Part(kind=kind, name=name, digest=told.digest)
+
+
+def _strings(path: Path) -> list[str]:
+    """The strings of a file in which each ends with a zero byte."""
+    return [part.decode("utf-8", "surrogateescape") for part in path.read_bytes().split(b"\0")[:-1]]
