@@ -125,11 +125,11 @@ def allowed_code(names: Iterable[str], base: Path) -> tuple[Part, ...]:
     """What ``allow:`` in certify.yaml names, with the bytes files have now. Raises ConfigError for a file that is missing.
 
     A name is a file relative to ``base`` (a conftest, an ini file, a module), or settings as a run's evidence names them
-    (``-o xfail_strict=true``, ``PYTEST_ADDOPTS=-q``).
+    (``-o xfail_strict=true``, ``-p mine``, ``PYTEST_ADDOPTS=-q``).
     """
     found: list[Part] = []
     for name in names:
-        if name.startswith("-o ") or name.partition("=")[0].isupper():
+        if name.startswith("-") or name.partition("=")[0].isupper():
             found.append(Part(kind="ini", name=name))
             continue
         try:

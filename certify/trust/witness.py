@@ -80,7 +80,7 @@ def _program(argv: Sequence[str], folder: Path) -> Iterator[Loaded | Part]:
             yield loaded(str(script))
     elif kind == "module":
         if not _is_installed(name):
-            yield Part(kind="module", name=f"-m {name}")
+            yield Part(kind="ini", name=f"-m {name}")
     else:
         yield Part(kind="module", name="__main__")
 

@@ -64,7 +64,7 @@ def test_an_installed_module_is_no_program_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(WAIT)
     with started("-m", "mine", PYTHONPATH=str(tmp_path)) as process:
         assert set(as_started(process)) == {
-            Part(kind="module", name="-m mine"),
+            Part(kind="ini", name="-m mine"),
             Part(kind="ini", name=f"PYTHONPATH={tmp_path}"),
         }
     with started("-um", "pdb", "-c", "continue", str(tmp_path / "mine.py")) as process:
