@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
+
 from certify.config import Config, seconds
 from certify.errors import CertifyError, NotVerified
 from certify.files import write_whole
@@ -108,14 +110,16 @@ def promote(
             raise NotVerified(
                 f"the gate key in {keys.path} is not the one that the channels trust", "use the trusted one"
             )
-        decision = sign(summary(candidate, judged.decision, judged.policy, now), keys.signer("gate"))
-        pointer = _pointer(candidate, judged, published, digest_of(decision), now)
+        pointer = _pointer(candidate, judged, published, now)
+        decision = sign(summary(pointer, judged.decision, judged.policy), keys.signer("gate"))
+        pointer = msgspec.structs.replace(pointer, decision=digest_of(decision))
         _publish_evidence(candidate, judged.decision, config, decision)
         repository.publish(pointer, published)
     return pointer
 
 
-def _pointer(candidate: Candidate, judged: Judged, published: Published, decision: str, now: datetime) -> Pointer:
+def _pointer(candidate: Candidate, judged: Judged, published: Published, now: datetime) -> Pointer:
+    """What will stand on the channel, before the decision it rests on has been signed."""
     policy = judged.policy
     place = (policy.name, policy.product, candidate.architecture)
     before = next((p for p in published.pointers() if (p.channel, p.product, p.arch) == place), None)
@@ -130,7 +134,7 @@ def _pointer(candidate: Candidate, judged: Judged, published: Published, decisio
         size=candidate.size,
         resource_uri=resource_uri(candidate),
         certificates=judged.decision.evidence,
-        decision=decision,
+        decision="",
         tests=tuple(rule.id for rule in judged.decision.rules),
         not_before=stamp(now),
         valid_until=stamp(now + timedelta(seconds=seconds(policy.channel.valid_for))),
@@ -143,4 +147,4 @@ def _publish_evidence(candidate: Candidate, decision: Decision, config: Config, 
     store, folder = CertificateStore(Path(config.trust.certificates)), Path(config.trust.repository) / "certificates"
     envelopes = [store.get(candidate.digest, digest) for digest in decision.evidence]
     for data in (*envelopes, document):
-        write_whole(folder / f"{hex_of(digest_of(data))}.json", data)
+        write_whole(folder / f"{hex_of(digest_of(data))}.json", data, sync=True)

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from certify.errors import NotVerified
 from certify.evidence.certificate import STATEMENT_TYPE
 from certify.evidence.plan import digest_of_data
 from certify.gate.decision import Decision
 from certify.gate.policy import Policy
-from certify.images.candidate import Candidate, hex_of, resource_uri
-from certify.trust.pointer import Pointer, stamp
+from certify.images.candidate import hex_of
+from certify.trust.pointer import Pointer
 
 VSA = "https://slsa.dev/verification_summary/v1"
 
 
-def summary(candidate: Candidate, decision: Decision, policy: Policy, now: datetime) -> dict[str, Any]:
-    """The statement that the gate key signs: what was decided about which bytes, by which policy, from which certificates."""
+def summary(pointer: Pointer, decision: Decision, policy: Policy) -> dict[str, Any]:
+    """The statement that the gate key signs: what was decided about which bytes, by which policy, from which certificates, and
+    the whole ``pointer`` that may say so, but for the decision it names: who moves channels can put nothing else there."""
     lock = policy.lock.digest if policy.lock else ""
     return {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": str(candidate.reference), "digest": {"sha256": hex_of(candidate.digest)}}],
+        "subject": [{"name": pointer.resource_uri, "digest": {"sha256": hex_of(pointer.digest)}}],
         "predicateType": VSA,
         "predicate": {
             "verifier": {"id": "https://certify.dev/gate"},
-            "timeVerified": stamp(now),
-            "resourceUri": resource_uri(candidate),
+            "timeVerified": pointer.not_before,
+            "resourceUri": pointer.resource_uri,
             "policy": {
                 "uri": _policy_uri(policy.name),
                 "digest": {"sha256": hex_of(digest_of_data([policy.product, policy.channel, lock]))},
@@ -38,7 +40,8 @@ def summary(candidate: Candidate, decision: Decision, policy: Policy, now: datet
             "verifiedLevels": [_level(policy.name)] if decision.allow else [],
             "slsaVersion": "1.0",
             "product": policy.product,
-            "configDigest": candidate.config_digest,
+            "configDigest": pointer.config_digest,
+            "pointer": _without_decision(pointer),
             "allowWarned": policy.channel.allow_warned,
         },
     }
@@ -63,6 +66,7 @@ def require_summary(document: dict[str, Any], pointer: Pointer) -> bool:
             "place": (predicate["resourceUri"], pointer.resource_uri),
             "certificates": (inputs, set(pointer.certificates)),
             "time": (predicate["timeVerified"], pointer.not_before),
+            "pointer": (predicate["pointer"], _without_decision(pointer)),
         }
         warned = predicate["allowWarned"] is True
     except (KeyError, TypeError, ValueError) as error:
@@ -73,6 +77,11 @@ def require_summary(document: dict[str, Any], pointer: Pointer) -> bool:
                 f"decision {pointer.decision}: its {what} is {found}, the pointer's {wanted}", "promote the image again"
             )
     return warned
+
+
+def _without_decision(pointer: Pointer) -> dict[str, Any]:
+    published: dict[str, Any] = msgspec.json.decode(pointer.encode())
+    return {name: value for name, value in published.items() if name != "decision"}
 
 
 def _policy_uri(channel: str) -> str:

@@ -174,6 +174,12 @@ def test_a_pointer_whose_decision_is_gone_is_refused(standing: Project) -> None:
         {"decision": "sha256:" + "c" * 64},
         {"decision": "../../../etc/passwd"},
         {"serial": 1, "not_before": "2020-01-01T00:00:00Z"},
+        {"serial": 3},
+        {"valid_until": "2099-01-01T00:00:00Z"},
+        {"media_type": "application/x-raw-disk"},
+        {"size": 1},
+        {"tests": ()},
+        {"previous": OTHER},
     ],
 )
 def test_an_approver_alone_blesses_nothing(standing: Project, change: dict[str, Any]) -> None:
@@ -182,6 +188,13 @@ def test_an_approver_alone_blesses_nothing(standing: Project, change: dict[str, 
     standing.publish(msgspec.structs.replace(pointer, **{"serial": 2, **change}))
     with pytest.raises(NotVerified):
         Verifier(standing.config).channel("staging", standing.candidate.architecture)
+
+
+def test_a_decision_about_one_architecture_says_nothing_of_another(standing: Project) -> None:
+    _, pointer = _decision(standing)
+    standing.publish(msgspec.structs.replace(pointer, arch="arm64"))
+    with pytest.raises(NotVerified, match="its pointer is"):
+        Verifier(standing.config).channel("staging", "arm64")
 
 
 def test_a_decision_of_another_channel_does_not_count(standing: Project) -> None:
@@ -284,14 +297,12 @@ def test_a_failed_certificate_under_a_pointer_is_refused(standing: Project, tmp_
         allow = True  # type: ignore[assignment]
         evidence = (failed.digest,)  # type: ignore[assignment]
 
-    now = datetime.now(UTC)
     policy = policy_of(standing.config, "staging", lock_of())
-    document = sign(summary(standing.candidate, Yes("staging", "", "", ()), policy, now), keys.signer("gate"))
-    (folder / f"{digest_of(document)[7:]}.json").write_bytes(document)
     _, pointer = _decision(standing)
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    more = {"serial": 2, "decision": digest_of(document), "certificates": (failed.digest,), "not_before": stamp}
-    standing.publish(msgspec.structs.replace(pointer, **more))
+    pointer = msgspec.structs.replace(pointer, serial=2, certificates=(failed.digest,))
+    document = sign(summary(pointer, Yes("staging", "", "", ()), policy), keys.signer("gate"))
+    (folder / f"{digest_of(document)[7:]}.json").write_bytes(document)
+    standing.publish(msgspec.structs.replace(pointer, decision=digest_of(document)))
     with pytest.raises(NotVerified, match="is FAILED, not PASSED"):
         Verifier(standing.config).candidate(standing.candidate, "staging")
 

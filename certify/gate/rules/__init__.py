@@ -34,6 +34,6 @@ RULES: tuple[Rule, ...] = (
 def evaluate(policy: Policy, evidence: Evidence, now: datetime) -> Decision:
     """Decide whether ``evidence.digest`` may stand on ``policy.name`` at ``now``. No I/O, no clock of its own."""
     about = [c for c in evidence.certificates if c.subject == evidence.digest and c.product == policy.product]
-    ours = replace(evidence, certificates=tuple(about))
+    ours = replace(evidence, certificates=tuple(about), lock=policy.lock)
     found = tuple(result for rule in RULES for result in rule(policy, ours, now))
     return Decision(policy.name, evidence.digest, now.strftime("%Y-%m-%dT%H:%M:%SZ"), found)

@@ -19,7 +19,7 @@ def age(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleResul
     if not used:
         yield RuleResult("age", DENY, "nothing to take the age of", "run the suites on it and sign")
         return
-    oldest, newest = min(used, key=lambda c: c.finished), max(used, key=lambda c: c.finished)
+    oldest, newest = min(used, key=lambda c: c.finished), max(evidence.current.values(), key=lambda c: c.finished)
     allowed = timedelta(seconds=seconds(policy.channel.max_age))
     if newest.finished - now > _SKEW:
         message = f"certificate {newest.digest} is from the future ({newest.finished:%Y-%m-%d %H:%M} UTC)"

@@ -128,13 +128,16 @@ def checks(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleRe
 
 
 def retries(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleResult]:
-    """How often the suites, as they are locked, failed on this digest before: trying until it is green shows."""
+    """How often the suites, as they are locked, did not pass on this digest before, or only on a rerun: trying until it is
+    green shows."""
     del now
-    failed = [c for c in evidence.certificates if c.failed and _as_locked(policy, c)]
+    failed = [c for c in evidence.certificates if _as_locked(policy, c)]
     counted = [c for c in failed if c.digest not in evidence.explained]
     told = f"{len(failed)} failed run{'s' if len(failed) != 1 else ''} of this digest"
     told += f", {len(failed) - len(counted)} explained" if len(counted) < len(failed) else ""
-    told += "".join(f"; {c.finished:%Y-%m-%d %H:%M} on {c.platform}: {some(sorted(c.failed))}" for c in failed[:3])
+    told += "".join(
+        f"; {c.finished:%Y-%m-%d %H:%M} on {c.platform}: {some(_not_passed(policy, c))}" for c in failed[:3]
+    )
     most = policy.channel.max_failed_runs
     if len(counted) > most:
         remedy = f"build a new image, or explain each: certify explain {counted[0].digest} --reason TEXT"
@@ -145,12 +148,16 @@ def retries(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleR
 
 
 def _as_locked(policy: Policy, certificate: Certificate) -> bool:
-    """Whether a check failed in a suite with the bytes the lock pins; what a mended suite's old self said does not count."""
+    """Whether a check did not pass in a suite as the lock pins it; what a mended suite's old self said does not count."""
     locked = policy.lock.suites if policy.lock else {}
     ours = [name for name, used in certificate.suites.items() if name in locked and used.digest == locked[name].digest]
-    return any(certificate.suites[name].checks & certificate.failed for name in ours) or bool(
-        certificate.own & certificate.failed
-    )
+    bad = _not_passed(policy, certificate)
+    return any(certificate.suites[name].checks & bad for name in ours) or bool(certificate.own & bad)
+
+
+def _not_passed(policy: Policy, certificate: Certificate) -> frozenset[str]:
+    """The checks that failed, and those that failed first and passed on a rerun, where the channel counts that for nothing."""
+    return certificate.failed | (frozenset() if policy.channel.allow_warned else certificate.warned)
 
 
 def _digests(certificates: Iterable[Certificate]) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from certify.config import Channel, Config, Requires
 from certify.errors import UsageError
-from certify.evidence.certificate import Certificate
-from certify.evidence.run import Check, Part
+from certify.evidence.certificate import Certificate, Place
+from certify.evidence.run import OWN_SUITE, RUN_IS_SOUND, Check, Part, own_check
 from certify.gate.decision import Decision
 from certify.gate.lock import Lock
 from certify.gate.policy import Evidence, Policy, policy_of
@@ -229,7 +229,7 @@ def test_a_required_check_is_not_met_by_one_whose_name_starts_alike() -> None:
 
 def test_passed_only_on_a_rerun_denies_unless_allowed() -> None:
     flaky = certificate(check("test_a"), check("test_b", "passed-on-rerun"))
-    assert denied(decide(flaky)) == {"result:container", "suite:baseline:container"}
+    assert denied(decide(flaky)) == {"result:container", "suite:baseline:container", "retries"}
     assert decide(flaky, wants=policy(allow_warned=True)).allow
 
 
@@ -249,6 +249,65 @@ def test_an_unknown_channel_is_named() -> None:
     with pytest.raises(UsageError, match="no channel 'stagin'") as caught:
         policy_of(Config(), "stagin", None)
     assert "staging" in caught.value.hint
+
+
+def test_passing_on_reruns_until_one_run_does_without_shows() -> None:
+    flaky = certificate(check("test_a"), check("test_b", "passed-on-rerun"), at="2026-11-20T09:00:00.000000Z")
+    assert denied(decide(flaky, certificate(number=2))) == {"retries"}
+    assert decide(flaky, certificate(number=2), wants=policy(allow_warned=True)).allow
+    assert decide(flaky, certificate(number=2), explained=frozenset(["sha256:1"])).allow
+
+
+def test_a_clock_that_was_ahead_does_not_make_a_certificate_the_newer_one() -> None:
+    ahead = certificate(at="2026-11-20T10:04:00.000000Z")
+    for outcome in ("failed", "passed-on-rerun"):
+        later = certificate(check("test_a"), check("test_b", outcome), at="2026-11-20T10:00:00.000000Z", number=2)
+        assert "result:container" in denied(decide(ahead, later, wants=policy(max_failed_runs=9)))
+        assert "result:container" in denied(decide(later, ahead, wants=policy(max_failed_runs=9)))
+
+
+def test_a_certificate_from_the_future_is_refused_whatever_suite_it_is_of() -> None:
+    plans = (*plans_for(*TWO), plan_of("test_o", suite="ours"))
+    early = certificate(check("test_o", suite="ours"), plans=plans[1:], at="2027-09-01T00:00:00Z")
+    assert denied(decide(early, certificate(number=2), wants=policy(lock_of(*plans)))) == {"age"}
+
+
+@pytest.mark.parametrize("outcome", ["passed", "failed"])
+def test_a_check_that_was_renamed_is_no_check_any_more(outcome: str) -> None:
+    """Once the suite that the lock pins now has been run whole; until then its old self counts."""
+    old = (msgspec.structs.replace(plan_of("test_old", "test_b"), digest="sha256:" + "c" * 64),)
+    before = certificate(check("test_old", outcome), check("test_b"), plans=old)
+    assert not decide(before).allow
+    assert decide(before, certificate(at="2026-11-20T11:00:00Z", number=2)).allow
+    narrower = plan_of("test_a")
+    part = certificate(check("test_a"), plans=(narrower,), at="2026-11-20T11:00:00Z", number=2)
+    assert "lock:baseline" in denied(decide(before, part))
+
+
+def test_what_a_run_says_of_itself_goes_with_it() -> None:
+    """A run that was ended after a failure, and explained, does not bar the whole run that follows."""
+    sound = check("run_is_sound", "no-verdict", suite=OWN_SUITE)
+    sound = msgspec.structs.replace(sound, id=own_check(RUN_IS_SOUND, "app:1-container"))
+    ended = certificate(check("test_a"), check("test_b", "failed"), sound)
+    good = certificate(at="2026-11-20T11:00:00Z", number=2)
+    assert denied(decide(ended, good)) == {"retries"}
+    assert decide(ended, good, explained=frozenset(["sha256:1"])).allow
+
+
+@pytest.mark.parametrize(("outcome", "rules"), [("passed", set()), ("failed", {"lock:ours", "result:container"})])
+def test_a_suite_that_was_only_tried_bars_nothing_unless_it_failed(outcome: str, rules: set[str]) -> None:
+    tried = certificate(check("test_o", outcome, suite="ours"), plans=(plan_of("test_o", suite="ours"),))
+    decision = decide(tried, certificate(at="2026-11-20T11:00:00Z", number=2))
+    assert rules == (set() if decision.allow else denied(decision))
+
+
+def test_of_two_signers_at_one_time_the_worse_word_counts() -> None:
+    plans = plans_for(*TWO)
+    failed = certificate(check("test_a"), check("test_b", "failed"), plans=plans)
+    skipped = certificate(check("test_a"), check("test_b", "skipped", reason="why"), plans=plans, number=2)
+    skipped.place = Place("another", 1, "")
+    for order in ((failed, skipped), (skipped, failed)):
+        assert "result:container" in denied(decide(*order, wants=policy(max_failed_runs=9)))
 
 
 OUTCOME = st.sampled_from(
