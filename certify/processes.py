@@ -10,13 +10,24 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-#: Variables that choose what a Python process, or pytest in it, loads.
-_PREFIXES = ("PYTHON", "PYTEST", "PY_")
+#: What the names of variables begin with that Python, pytest or the system's loader read; none reaches our own processes.
+_PREFIXES = ("PYTHON", "PYTEST", "PY_", "LD_", "GCONV_")
+#: Those that choose what a Python process, or pytest in it, loads or leaves out.
+_CHOOSING = frozenset(
+    {
+        "PYTHONPATH", "PYTHONHOME", "PYTHONPLATLIBDIR", "PYTHONUSERBASE", "PYTHONPYCACHEPREFIX", "PYTHONEXECUTABLE",
+        "PYTHONOPTIMIZE", "PYTHONBREAKPOINT", "PYTHONINSPECT", "PYTHONCASEOK", "PYTEST_ADDOPTS", "PYTEST_PLUGINS",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "LD_PRELOAD", "LD_AUDIT", "GCONV_PATH",
+    }
+)  # fmt: skip
 
 
 def own_python(module: str, *arguments: str) -> list[str]:
-    """The command that runs one of certify's modules: neither the current folder nor a script's is on its path."""
-    return [sys.executable, "-P", "-m", module, *arguments]
+    """The command that runs one of certify's modules: neither the current folder nor a script's is on its path, nor, unless
+    certify itself is there, what a user installed for himself."""
+    site = importlib.import_module("site")
+    alone = [] if Path(__file__).is_relative_to(site.getusersitepackages()) else ["-s"]
+    return [sys.executable, "-P", *alone, "-m", module, *arguments]
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -27,7 +38,9 @@ def clean_environment(**more: str) -> dict[str, str]:
 def choosing_variables(environment: Mapping[str, str]) -> list[str]:
     """``NAME=value`` of every variable of an environment that chooses what a process in it loads."""
     return sorted(
-        f"{name}={value}" for name, value in environment.items() if name.startswith(_PREFIXES) and _chooses(name)
+        f"{name}={value}"
+        for name, value in environment.items()
+        if name in _CHOOSING or (name == "PYTHONWARNINGS" and "." in value)  # a category in a module loads it
     )
 
 
@@ -41,11 +54,3 @@ def installed_places() -> tuple[Path, ...]:
     mine = [site.getusersitepackages()] if site.ENABLE_USER_SITE and "PYTHONUSERBASE" not in os.environ else []
     found |= {Path(place).resolve() for place in [*site.getsitepackages(), *mine]}
     return tuple(sorted(found))
-
-
-def _chooses(name: str) -> bool:
-    harmless = ("PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONHASHSEED")
-    return (
-        not name.startswith(("PYTEST_CURRENT", "PYTEST_XDIST", "PYTEST_VERSION", "PYTEST_THEME"))
-        and name not in harmless
-    )

@@ -27,6 +27,21 @@ _NOT_IN_MANIFEST = re.compile(r"manifest\.json|seal\.dsse\.json|certificate(-\d+
 _MAX_DOCUMENT = 256 * 1024 * 1024
 #: What the first outcome of a run is chained to.
 CHAIN_START = "0" * 64
+#: Folders and files that Python, certify, pytest, git and editors make beside what people write: no part of a suite.
+_LEFT_BEHIND = frozenset(
+    {
+        "__pycache__",
+        ".certify",
+        ".git",
+        ".pytest_cache",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".hypothesis",
+        ".idea",
+        ".vscode",
+    }
+)
+_EDITORS_LOCK = ".#"
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -185,23 +200,28 @@ def _entry_of(data: bytes) -> dict[str, Any]:
 def directory_digest(path: Path, keep: Callable[[str], bool] = lambda _: True) -> str:
     """One digest over a folder's files: names and contents, in a fixed order. ``keep`` chooses by relative name.
 
-    Only what Python compiles into ``__pycache__`` is left out; a ``.pyc`` elsewhere is code like any other. Raises UsageError
-    for what is no plain file: a pipe, a link to a folder or to nothing.
+    Only what Python and tools leave behind is left out (:func:`left_out`); a ``.pyc`` elsewhere is code like any other. Raises
+    UsageError for what is no plain file: a pipe, a link to a folder or to nothing.
     """
     hasher = hashlib.sha256()
     for root, folders, names in os.walk(path):
-        folders[:] = sorted(folder for folder in folders if folder != "__pycache__")
+        folders[:] = sorted(folder for folder in folders if folder not in _LEFT_BEHIND)
         links = [folder for folder in folders if Path(root, folder).is_symlink()]
         if links:
             raise UsageError(f"{Path(root, links[0])} is a link to a folder, whose files nothing pins", "copy it there")
         for name in sorted(names):
             file = Path(root, name)
             relative = file.relative_to(path).as_posix()
-            if keep(relative):
+            if keep(relative) and not name.startswith(_EDITORS_LOCK):
                 hasher.update(
                     f"{relative}\0{hashlib.sha256(_plain(file)).hexdigest()}\n".encode("utf-8", "surrogateescape")
                 )
     return "sha256:" + hasher.hexdigest()
+
+
+def left_out(relative: Path) -> bool:
+    """Whether :func:`directory_digest` leaves a file out."""
+    return not _LEFT_BEHIND.isdisjoint(relative.parts[:-1]) or relative.name.startswith(_EDITORS_LOCK)
 
 
 def _plain(file: Path) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from certify.evidence.bundle import directory_digest
+from certify.evidence.bundle import directory_digest, left_out
 from certify.images.candidate import digest_of
 
 
@@ -26,7 +26,9 @@ class SuiteFiles(Struct, frozen=True):
 
     def holds(self, path: Path) -> bool:
         """Whether a file's bytes are in the digest."""
-        return str(path) in self.files or bool(self.folder and path.is_relative_to(self.folder))
+        if str(path) in self.files:
+            return True
+        return bool(self.folder and path.is_relative_to(self.folder)) and not left_out(path.relative_to(self.folder))
 
 
 def _file_digest(name: str) -> str:

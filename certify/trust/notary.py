@@ -45,6 +45,7 @@ from certify.evidence.run import (
 from certify.evidence.suite_files import SuiteFiles
 from certify.nodes.platform import FROM_CACHE
 from certify.trust.witness import Loaded, Witness
+from certify.trust.workers import WorkersLine
 
 
 class Begin(Struct, frozen=True, tag="begin"):
@@ -78,6 +79,12 @@ class Outcome(Struct, frozen=True, tag="outcome"):
     check: Check
 
 
+class Failing(Struct, frozen=True, tag="failing"):
+    """A check that has failed and is not at its end yet."""
+
+    check: Check
+
+
 class Booted(Struct, frozen=True):
     """How one target was booted: cold or restored, and the driver's own words."""
 
@@ -86,11 +93,13 @@ class Booted(Struct, frozen=True):
 
 
 class Finish(Struct, frozen=True, tag="finish"):
-    """The end. ``booted`` says by target how it was booted; ``problems`` are reasons for which nothing can be said of any."""
+    """The end. ``booted`` says by target how it was booted; ``problems`` are reasons for which nothing can be said of any;
+    ``workers`` is how many processes beside the run's own have run checks."""
 
     booted: dict[str, Booted]
     phases: dict[str, float]
     problems: tuple[str, ...] = ()
+    workers: int = 0
 
 
 class Answer(Struct, frozen=True):
@@ -104,14 +113,15 @@ class Answer(Struct, frozen=True):
     status: int = 2
 
 
-Message = Loaded | TookPart | Begin | Collected | Outcome | Finish
+Message = Loaded | TookPart | Begin | Collected | Failing | Outcome | Finish
 
 
 class Notary:
     """One run's. ``witness`` has been told what took part since before it began."""
 
-    def __init__(self, begin: Begin, witness: Witness) -> None:
+    def __init__(self, begin: Begin, witness: Witness, line: WorkersLine | None = None) -> None:
         self._witness = witness
+        self._line = line
         self._files = begin.files
         self._base = Path(begin.config or "certify.yaml").absolute().parent.resolve()
         self._config: Config = load_config(Path(begin.config) if begin.config else None)
@@ -127,11 +137,15 @@ class Notary:
         self._checks: dict[str, Check] = {}
         self._collected: set[str] = set()
         self._doubtful: set[str] = set()
+        self._failing: dict[str, Check] = {}
         self._changed: set[str] = set()
         self._measure()
 
-    def take(self, message: Collected | Outcome) -> None:
+    def take(self, message: Collected | Failing | Outcome) -> None:
         """Write down what was told. Raises EvidenceError when it cannot be kept."""
+        if isinstance(message, Failing):
+            self._failing[message.check.id] = message.check
+            return
         if isinstance(message, Collected):
             self._collected |= set(message.ids)
             self._doubtful |= set(message.doubtful)
@@ -148,6 +162,7 @@ class Notary:
         from certify.trust.bless import seal
 
         self._measure()
+        self._end_failing()
         for target, reason in self._unsound(message):
             found = own_check(RUN_IS_SOUND, target.id)
             self.take(Outcome(Check(id=found, target=target.id, outcome=NO_VERDICT, suite=OWN_SUITE, reason=reason)))
@@ -173,13 +188,21 @@ class Notary:
 
     def _unsound(self, message: Finish) -> Iterator[tuple[Target, str]]:
         """The targets nothing can be said of, and why."""
+        silent = message.workers - (self._line.heard_from() if self._line and message.workers else 0)
         for target in self._run.targets:
             problems = [*message.problems, *sorted(self._changed)]
+            if silent:
+                problems.append(f"{silent} workers did not tell what they loaded")
             how = message.booted.get(target.id, Booted())
             if how.details.get("snapshot") == FROM_CACHE and own_check(BOOTS_COLD, target.id) not in self._checks:
                 problems.append("its nodes came from an earlier run's memory, and nothing booted it from the beginning")
             if problems:
                 yield target, "; ".join(problems)
+
+    def _end_failing(self) -> None:
+        """What had failed and never came to its end has failed."""
+        for check in [check for check in self._failing.values() if check.id not in self._checks]:
+            self.take(Outcome(check))
 
     def _measure(self) -> None:
         """A suite whose files are not, at the beginning and at the end, those of its plan proves nothing."""
@@ -194,6 +217,7 @@ class Notary:
 
     def abandoned(self) -> None:
         """The run's process is gone before its end. What had failed by then has failed."""
+        self._end_failing()
         if self._sign and any(check.outcome == FAILED for check in self._checks.values()):
             self.finish(Finish({}, {}, ("the run's process ended before its checks did",)))
 
@@ -210,21 +234,30 @@ def _as_booted(target: Target, how: Booted) -> Target:
     return msgspec.structs.replace(target, boot=how.boot, details=how.details)
 
 
-def serve(source: BinaryIO, sink: BinaryIO) -> None:
-    """Take messages until the input ends."""
+def _messages(source: BinaryIO) -> Iterator[Message]:
+    """The messages up to one that was cut in the middle, because the run's process is gone."""
+    for line in source:
+        try:
+            yield msgspec.json.decode(line, type=Message)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+
+
+def serve(source: BinaryIO, sink: BinaryIO, address: str = "") -> None:
+    """Take messages until the input ends. ``address``: where workers tell what they load."""
     witness = Witness(os.getppid())
+    line = WorkersLine(address, witness) if address else None
     notary: Notary | None = None
     broken: CertifyError | None = None
     finished = False
-    for line in source:
-        message = msgspec.json.decode(line, type=Message)
+    for message in _messages(source):
         try:
             if isinstance(message, Loaded):
                 witness.take(message)
             elif isinstance(message, TookPart):
                 witness.take(*message.code)
             elif isinstance(message, Begin):
-                notary = Notary(message, witness)
+                notary = Notary(message, witness, line)
                 _answer(sink, Answer())
             elif notary is None:
                 raise EvidenceError("the notary was told of a run that never began")
@@ -252,7 +285,7 @@ def _answer(sink: BinaryIO, answer: Any) -> None:
 def main() -> None:
     """Serve standard input. A keyboard's interrupt is for the run, whose end is told."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    serve(sys.stdin.buffer, sys.stdout.buffer, *sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ is told *before* the file's first line runs, and forgets nothing; how the run's 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
@@ -19,6 +20,13 @@ from certify.evidence.suite_files import SuiteFiles
 from certify.images.candidate import digest_of
 from certify.processes import choosing_variables, installed_places
 
+#: ``-X`` options that choose no code.
+_HARMLESS = (
+    "dev", "utf8", "faulthandler", "tracemalloc", "importtime", "showrefcount", "no_debug_ranges", "int_max_str_digits",
+    "warn_default_encoding", "frozen_modules",
+)  # fmt: skip
+#: Entry points that bring code into a run.
+_GROUPS = ("pytest11", "certify")
 #: What a worker of xdist calls itself.
 _WORKER = "PYTEST_XDIST_WORKER"
 
@@ -68,6 +76,8 @@ def as_started(process: int) -> Iterator[Loaded | Part]:
         yield Part(kind="ini", name=f"{_WORKER}={variables[_WORKER]}")
     for name in _named_plugins(argv):
         yield Part(kind="ini", name=f"-p {name}")
+    for option in _interpreters_options(argv):
+        yield Part(kind="ini", name=option)
     yield from _program(argv, folder)
 
 
@@ -76,13 +86,20 @@ def _program(argv: Sequence[str], folder: Path) -> Iterator[Loaded | Part]:
     kind, name = _asked_to_run(argv)
     if kind == "script":
         script = (folder / name).resolve()
-        if script.parent != Path(sysconfig.get_path("scripts")).resolve() and not is_installed_file(script):
+        if script.parent not in _script_folders() and not is_installed_file(script):
             yield loaded(str(script))
     elif kind == "module":
         if not _is_installed(name):
             yield Part(kind="ini", name=f"-m {name}")
+        if not _is_isolated(argv):
+            yield from _shadows(folder)
     else:
         yield Part(kind="module", name="__main__")
+
+
+def _script_folders() -> set[Path]:
+    """Where installed packages put their programs, for this user too."""
+    return {Path(sysconfig.get_path("scripts", scheme)).resolve() for scheme in sysconfig.get_scheme_names()}
 
 
 def _asked_to_run(argv: Sequence[str]) -> tuple[str, str]:
@@ -103,6 +120,50 @@ def _asked_to_run(argv: Sequence[str]) -> tuple[str, str]:
         if argument[taking] == "c":
             break
     return "code", ""
+
+
+def _is_isolated(argv: Sequence[str]) -> bool:
+    """Whether an interpreter was told to leave the current folder out (``-P``, ``-I``)."""
+    clusters = itertools.takewhile(lambda argument: argument.startswith("-"), argv[1:])
+    return any(set(cluster.partition("m")[0]) & {"P", "I"} for cluster in clusters if not cluster.startswith("--"))
+
+
+def _shadows(folder: Path) -> Iterator[Loaded | Part]:
+    """What lies in the current folder and is taken for what is installed: modules of its names, and packages' metadata."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".dist-info", ".egg-info"):
+            points = path / "entry_points.txt"
+            if points.is_file() and any(group in points.read_text("utf-8", "replace") for group in _GROUPS):
+                yield Part(kind="ini", name=path.name)
+        elif path.is_dir():
+            if (path / "__init__.py").exists() and _is_installed_elsewhere(path.name, path):
+                yield loaded(str(path / "__init__.py"))
+        elif path.suffix in (".py", ".pyc", ".so") and _is_installed_elsewhere(path.name.partition(".")[0], path):
+            yield loaded(str(path))
+
+
+def _is_installed_elsewhere(module: str, path: Path) -> bool:
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and path.resolve() not in (Path(spec.origin or "/"), Path(spec.origin or "/").parent)
+
+
+def _interpreters_options(argv: Sequence[str]) -> Iterator[str]:
+    """``-X`` options that choose what is loaded, and ``-W`` ones that name a category in a module."""
+    rest = iter(argv[1:])
+    for argument in rest:
+        if not argument.startswith("-") or argument.startswith(("-m", "-c")):
+            return
+        for letter in "XW":
+            if argument.startswith("--") or letter not in argument:
+                continue
+            value = argument.partition(letter)[2] or next(rest, "")
+            chooses = value.partition("=")[0] not in _HARMLESS if letter == "X" else "." in value
+            if chooses:
+                yield f"-{letter} {value}"
+            break
 
 
 def _named_plugins(argv: Sequence[str]) -> Iterator[str]:

@@ -9,14 +9,17 @@ import msgspec
 from certify.errors import CertifyError, EvidenceError
 from certify.processes import clean_environment, own_python
 from certify.trust.notary import Answer, Message
+from certify.trust.workers import new_address
 
 
 class NotaryProcess:
     """Started before anything of the project is loaded. What was told it cannot be taken back."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, workers: bool = False) -> None:
+        """``workers``: the run will have some, who tell it what they load by :attr:`address`."""
+        self.address = new_address() if workers else ""
         self._process = subprocess.Popen(
-            own_python("certify.trust.notary"),
+            own_python("certify.trust.notary", *filter(None, [self.address])),
             env=clean_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

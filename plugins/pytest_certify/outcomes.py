@@ -11,7 +11,7 @@ from certify.errors import CertifyError, ImageError, NoVerdict
 from certify.evidence.redact import shortened
 from certify.evidence.run import FAILED, FLAKY, NO_VERDICT, PASSED, SKIPPED, Check
 
-_WORST_LAST = (PASSED, FLAKY, SKIPPED, FAILED, NO_VERDICT)
+_WORST_LAST = (PASSED, FLAKY, SKIPPED, NO_VERDICT, FAILED)
 _REASON_CAP = 4000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _COLOUR = re.compile(r"\x1b\[(?:(?:0?[01]|2[2-9]|3[1-79]|49|9[0-6])(?:;|(?=m)))*m")
@@ -31,6 +31,10 @@ def annotate(
     }
     if isinstance(error, CertifyError):
         report.longrepr = harmless(str(error))  # one line what, one line what to do; no traceback through certify
+    report.sections = [(name, harmless(text)) for name, text in report.sections]
+    if isinstance(report.longrepr, tuple):  # a skip's place and reason; evidence has it as its suite wrote it
+        report.certify["skipped"] = str(report.longrepr[2])
+        report.longrepr = (*report.longrepr[:2], harmless(str(report.longrepr[2])))
     if report.failed:
         _disarm(report, colours)
 
@@ -61,8 +65,7 @@ def plain(text: str) -> str:
 
 
 def _disarm(report: pytest.TestReport, colours: bool) -> None:
-    """Make every text of a failure harmless: the message, the source lines with values, captured output."""
-    report.sections = [(name, harmless(text)) for name, text in report.sections]
+    """Make every text of a failure harmless: the message, the source lines with values."""
     for traceback, crash, _ in getattr(report.longrepr, "chain", ()):
         if crash is not None:
             crash.message = harmless(crash.message, colours=colours)
@@ -76,6 +79,11 @@ class Collector:
     def __init__(self) -> None:
         self._open: dict[str, list[Any]] = {}
         self.reran: set[str] = set()
+
+    def failing(self, report: Any) -> Check | None:
+        """What a failed report already says of its check, before the teardown."""
+        ours = getattr(report, "certify", None) is not None and report.when != "teardown"
+        return _check([report], reran=False) if ours and report.failed and outcome_of(report) == FAILED else None
 
     def add(self, report: Any) -> Check | None:
         """Take a report; return the check's outcome once it is final. Reports of other tests return None."""
@@ -133,6 +141,6 @@ def _reason(report: Any) -> str:
     if getattr(report, "wasxfail", None) is not None:
         return f"marked as expected to fail ({report.wasxfail or 'no reason'}): no check of an image may be"
     if isinstance(report.longrepr, tuple):
-        return str(report.longrepr[2]).removeprefix("Skipped: ")
+        return str(report.certify.get("skipped", report.longrepr[2])).removeprefix("Skipped: ")
     crash = getattr(report.longrepr, "reprcrash", None)
     return str(crash.message) if crash is not None else str(report.longreprtext)

@@ -44,7 +44,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--isolation",
         choices=("run", "module", "check"),
-        default="run",
         help="one node per run (default), per module, or per check",
     )
     group.addoption(
@@ -56,8 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--keep-node",
         choices=("always", "on-failure", "never"),
-        default="never",
-        help="leave nodes running after the run",
+        help="leave nodes running after the run (default: never)",
     )
     group.addoption(
         "--strict-shell", action="store_true", help="run every command also in a process of its own and compare"
@@ -67,11 +65,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for mark in _MARKS:
         config.addinivalue_line("markers", mark)
-    given = [f"--{name}" for name in ("suite", "sign", "promote", "platform") if getattr(config.option, name, None)]
-    if given and not config.option.image and not config.option.help:
-        raise pytest.UsageError(
-            f"{given[0]} needs --image REF: without one the checks would run on this machine, destructive ones too"
-        )
+    if not config.option.image and not config.option.help:
+        from pytest_certify.refusals import without_image
+
+        without_image(config.option)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """``host`` is this machine where no image is named."""
+    if not config.option.image and any(item.get_closest_marker("destructive") for item in items):
+        from pytest_certify.refusals import destructive_here
+
+        destructive_here(items)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -36,8 +36,7 @@ from certify.gate.lock import lock_path, read_lock
 from certify.images.candidate import digest_of, resource_uri
 from certify.nodes.owner import this_process
 from certify.processes import clean_environment, own_python
-from certify.trust.notary import Begin, Booted, Collected, Finish, Message, Outcome, TookPart
-from certify.trust.witness import Loaded
+from certify.trust.notary import Begin, Booted, Collected, Failing, Finish, Message, Outcome, TookPart
 from pytest_certify.context import Context
 from pytest_certify.notary_process import NotaryProcess
 from pytest_certify.outcomes import Collector
@@ -106,6 +105,9 @@ class Recorder:
 
     def add(self, report: Any) -> None:
         """Take one of pytest's reports."""
+        failing = self._collector.failing(report)
+        if failing is not None:
+            self._tell(Failing(failing))
         check = self._collector.add(report)
         if check is not None:
             if not self._checks:
@@ -122,13 +124,10 @@ class Recorder:
         self,
         booted: dict[str, dict[str, Any]],
         code: Iterable[dict[str, str]],
-        loaded: Iterable[dict[str, str]] = (),
         cold: Iterable[dict[str, Any]] = (),
     ) -> None:
-        """What a process that ran checks says at its end: how targets were booted, which code took part and was loaded."""
+        """What a process that ran checks says at its end: how targets were booted, and what took part."""
         self._tell(TookPart(msgspec.convert(tuple(code), tuple[Part, ...])))
-        for file in loaded:
-            self._tell(msgspec.convert(file, Loaded))
         for boot in (ColdBoot(**values) for values in cold):
             known = self._cold.get(boot.target)
             if known is None or known.outcome == PASSED:
@@ -140,8 +139,11 @@ class Recorder:
         if reason not in self._problems:
             self._problems.append(reason)
 
-    def finish(self, pytest_status: int) -> int:
-        """Ask for the verdict, promote if asked. Returns the exit code. Raises EvidenceError."""
+    def finish(self, pytest_status: int, workers: int = 0) -> int:
+        """Ask for the verdict of a run that had ``workers`` more processes, promote if asked. Returns the exit code.
+
+        Raises EvidenceError.
+        """
         for target, boot in self._cold.items():
             check = own_check(BOOTS_COLD, target)
             self._unsound += boot.outcome != PASSED
@@ -151,7 +153,7 @@ class Recorder:
             self.problem(f"pytest ended with status {pytest_status} though no check failed; see what it printed")
         phases = {**self._context.phases, "total": round(time.monotonic() - self._started, 3)}
         booted = {target: Booted(**how) for target, how in self._booted.items()}
-        answer = self._notary.ask(Finish(booted, phases, tuple(self._problems)))
+        answer = self._notary.ask(Finish(booted, phases, tuple(self._problems), workers))
         assert answer.run is not None
         self.finished = answer.run
         self.notes += [f"signed     {path}" for path in answer.signed]

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Generator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from certify.images.files import ImageFiles
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node
 from certify.trust.notary import TookPart
-from certify.trust.witness import Loaded
+from certify.trust.workers import ADDRESS, Telling
 from pytest_certify import collection, outcomes, terminal
 from pytest_certify.allure_link import attach_failure, keep_plain
 from pytest_certify.context import Context, prepare
@@ -30,6 +31,7 @@ from pytest_certify.outcomes import harmless
 from pytest_certify.parity import write_parity
 from pytest_certify.pool import Booting, Key, boot_facts
 from pytest_certify.recorder import Recorder
+from pytest_certify.refusals import cut_below_a_suite, of_an_image_run
 from pytest_certify.targets import PlannedTarget
 from pytest_certify.took_part import parts
 from pytest_certify.watch import Watch
@@ -41,14 +43,18 @@ class CertifySession:
     def __init__(self, config: pytest.Config) -> None:
         """Before any conftest is loaded: from now on every file of code is told before it runs."""
         options = config.known_args_namespace
-        self._loaded: list[Loaded] = []
+        of_an_image_run(options)
         self._notary: NotaryProcess | None = None
-        if not options.collectonly and "PYTEST_XDIST_WORKER" not in os.environ:
-            self._notary = NotaryProcess()
+        self._workers = 0
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            config.add_cleanup(Watch(_line_of_a_worker().tell).end)
+        elif not options.collectonly:
+            self._notary = NotaryProcess(workers=bool(getattr(options, "numprocesses", 0) or getattr(options, "tx", 0)))
+            os.environ[ADDRESS] = self._notary.address
             config.add_cleanup(self._notary.close)
+            config.add_cleanup(partial(os.environ.__delitem__, ADDRESS))
             self._notary.tell(TookPart(tuple(parts(config, options))))
-        watch = Watch(self._notary.tell if self._notary else self._loaded.append)
-        config.add_cleanup(watch.end)
+            config.add_cleanup(Watch(self._notary.tell).end)
         self.context: Context
         self.recorder: Recorder | None = None
         self._item: pytest.Item
@@ -62,10 +68,9 @@ class CertifySession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_configure(self, config: pytest.Config) -> None:
         self._config = config
-        if self._notary is None and not hasattr(config, "workerinput") and not config.option.collectonly:
-            raise pytest.UsageError("PYTEST_XDIST_WORKER is set, but this is no worker of xdist: unset it")
         try:
             self.context = prepare(config)
+            cut_below_a_suite(Path(config.known_args_namespace.confcutdir), self.context.suites)
             self.context.pool.on_retire = self._retired
             self.context.pool.on_failed_boot = lambda booting, console: self._keep_console(
                 booting.spec.node_id, console
@@ -104,6 +109,7 @@ class CertifySession:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """xdist: what a worker must hold to."""
+        self._workers += 1
         node.workerinput["certify"] = self.context.shared
 
     def pytest_report_header(self) -> list[str]:
@@ -337,8 +343,7 @@ class CertifySession:
             pool.close()
         finally:
             code = msgspec.to_builtins(parts(self._config, self._config.option))
-            loaded = msgspec.to_builtins(self._loaded)
-            told: dict[str, Any] = {"booted": boot_facts(pool.retired), "code": code, "loaded": loaded, "cold": cold}
+            told: dict[str, Any] = {"booted": boot_facts(pool.retired), "code": code, "cold": cold}
             if output is not None:
                 output["certify"] = {"told": told, "doubtful": self._doubtful(session.items)}
             elif self.recorder:
@@ -361,7 +366,7 @@ class CertifySession:
         keep_plain(Path(self._config.option.allure_report_dir))
         if self._alluredir:
             shutil.copytree(self._config.option.allure_report_dir, self._alluredir, dirs_exist_ok=True)
-        session.exitstatus = self.recorder.finish(int(session.exitstatus))
+        session.exitstatus = self.recorder.finish(int(session.exitstatus), self._workers)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.recorder and self.recorder.finished:
@@ -376,6 +381,14 @@ class CertifySession:
             action()
         except CertifyError as error:
             pytest.exit(str(error), returncode=6)
+
+
+def _line_of_a_worker() -> Telling:
+    """A worker's line to its run's notary. Raises UsageError for a process that only gives itself out as a worker."""
+    try:
+        return Telling(os.environ.get(ADDRESS, ""))
+    except OSError:
+        raise pytest.UsageError("PYTEST_XDIST_WORKER is set, but this is no worker of a run: unset it") from None
 
 
 def _own_node(item: pytest.Item) -> bool:

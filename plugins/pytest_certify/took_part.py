@@ -46,15 +46,21 @@ def _plugins(config: pytest.Config) -> Iterator[Part]:
     known = {*_PYTESTS, "pytest_certify", "certify_fixtures"}
     for plugin, distribution in config.pluginmanager.list_plugin_distinfo():
         known.add(_top(plugin))
-        yield Part(kind="plugin", name=str(distribution.project_name), version=str(distribution.version))
+        yield _distribution(str(distribution.project_name), str(distribution.version), distribution)
     for point in importlib.metadata.entry_points(group="certify"):
-        if point.dist is not None and point.dist.name != "certify":  # it may bring platforms and transports
-            yield Part(kind="plugin", name=point.dist.name, version=point.dist.version)
+        if point.dist is not None:  # it may bring platforms and transports
+            yield _distribution(point.dist.name, point.dist.version, point.dist)
     for _, plugin in config.pluginmanager.list_name_plugin():
         file = getattr(plugin, "__file__", None) if isinstance(plugin, ModuleType) else None
         is_file = file is not None and not is_installed_file(Path(file).resolve())  # told by its file
         if plugin is not None and not is_file and _top(plugin) not in known and not _is_xdists(plugin, config):
             yield Part(kind="plugin", name=_top(plugin))
+
+
+def _distribution(name: str, version: str, distribution: Any) -> Part:
+    """An installed package by its name; one whose metadata lies elsewhere takes nobody's name."""
+    place = Path(distribution.locate_file("")).resolve()
+    return Part(kind="plugin", name=name if is_installed_file(place) else f"{name} in {place}", version=version)
 
 
 def _top(plugin: Any) -> str:

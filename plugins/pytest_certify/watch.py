@@ -25,7 +25,9 @@ class Watch:
         self._seen: set[str] = set()
         self._passed_over = tuple(f"{place}{os.sep}" for place in (*installed_places(), *_our_places()))
         for name, module in list(sys.modules.items()):
-            if name != "__main__":  # what was started, the witness sees for itself
+            if name == "usercustomize":  # it may lie among what is installed, and one user wrote it
+                self._tell(loaded(str(module.__file__)))
+            elif name != "__main__":  # what was started, the witness sees for itself
                 self._has_run(module)
         self._watches = True
         sys.addaudithook(self._heard)
@@ -55,7 +57,7 @@ class Watch:
     def _found(self, name: Any) -> None:
         if not isinstance(name, str) or name in self._seen or name.startswith(self._passed_over):
             return
-        if name.startswith("<") or (sys.pycache_prefix and name.startswith(sys.pycache_prefix)):
+        if name.startswith("<") or (sys.pycache_prefix and name.startswith(f"{sys.pycache_prefix}{os.sep}")):
             return  # text that code which was told of has made; what was compiled just now
         self._seen.add(name)
         path = Path(name).resolve()
