@@ -8,11 +8,11 @@ from typing import Any
 _KEPT = 8
 #: Tokens of clouds, forges and payment services that have a form of their own.
 TOKENS = (
-    r"(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|glpat-[A-Za-z0-9_-]{20}|xox[abprs]-[A-Za-z0-9-]{10,}"
+    r"(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20}|xox[abprs]-[A-Za-z0-9-]{10,}"
     r"|npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,}|AIza[0-9A-Za-z_-]{35}|sk_live_[0-9a-zA-Z]{24,}"
 )
 #: The first line of a private key in PEM (RFC 7468).
-PRIVATE_KEY = "-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY-----"
+PRIVATE_KEY = "-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY( BLOCK)?-----"
 #: crypt(5): ``$id$salt$hash``; and what stands behind a password's name.
 _HASH = r"\$(?:[1-9a-z]{1,8}|argon2[a-z]*|sha1)\$[A-Za-z0-9./$,=+-]{12,}"
 _NAMED = (
@@ -22,7 +22,9 @@ _NAMED = (
 _FOUND = re.compile(f"(?P<token>{TOKENS})|(?P<hash>{_HASH})|{_NAMED}")
 _HEAD = re.compile(PRIVATE_KEY)
 _TAIL = "-----END"
-_LINE = re.compile(r"(?:\\n|\s)[A-Za-z0-9+/=:, -]{1,100}")
+#: A piece of a key's body, wherever a report puts it: behind diff marks, in a list, in one long line.
+_BODY = re.compile(r"[A-Za-z0-9+/=]{20,}")
+_FAR = 64 * 1024  # characters behind a key's first line in which its body is looked for
 
 
 def shortened(text: str) -> str:
@@ -40,15 +42,13 @@ def shortened_json(value: Any) -> Any:
 
 
 def _without_keys(text: str) -> str:
-    """Without the lines that follow the first one of a private key, up to its end or to a line that is none of it."""
+    """Without what looks like a private key's body behind each first line of one, up to its last line."""
     kept, at = [], 0
     while (head := _HEAD.search(text, at)) is not None:
         kept.append(text[at : head.end()])
-        at = head.end()
-        while (line := _LINE.match(text, at)) is not None and _TAIL not in line[0]:
-            at = line.end()
-        if at > head.end():
-            kept.append(" [shortened] ")
+        tail = text.find(_TAIL, head.end(), head.end() + _FAR)
+        at = tail if tail >= 0 else min(len(text), head.end() + _FAR)
+        kept.append(_BODY.sub("[shortened]", text[head.end() : at]))
     return "".join([*kept, text[at:]])
 
 

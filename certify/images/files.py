@@ -11,9 +11,14 @@ from certify.errors import ImageInvalid
 MOST_READ = 64 * 1024 * 1024
 
 
+#: Larger files that a later layer removed are not looked at, in bytes.
+MOST_BURIED = 4 * 1024 * 1024
+
+
 @dataclass(frozen=True)
 class ImageFile:
-    """One file. ``mode`` is st_mode with the type, ``size`` in bytes; ``link`` is where a symbolic link leads."""
+    """One file. ``mode`` is st_mode with the type, ``size`` in bytes; ``link`` is where a symbolic link leads.
+    ``capabilities``: it has some (capabilities(7), file capabilities); None where that cannot be told."""
 
     path: str
     mode: int
@@ -21,6 +26,7 @@ class ImageFile:
     gid: int
     size: int
     link: str = ""
+    capabilities: bool | None = None
 
 
 class ImageFiles(Protocol):
@@ -33,6 +39,11 @@ class ImageFiles(Protocol):
     def content(self, path: str) -> bytes | None:
         """A file's bytes, links followed inside the root; None when there is no such file. Raises ImageInvalid for more than
         :data:`MOST_READ`."""
+        ...
+
+    def buried(self) -> tuple[tuple[ImageFile, bytes], ...]:
+        """Files that are in the image's bytes though nothing shows them, because a later layer replaces or removes them, with
+        what they hold; those of at most :data:`MOST_BURIED` bytes. Whoever has the image can read them."""
         ...
 
     def close(self) -> None:

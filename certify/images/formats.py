@@ -6,6 +6,7 @@ Archives are hostile: only regular members with plain relative names count, and 
 
 from __future__ import annotations
 
+import hashlib
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -223,7 +224,8 @@ class DockerArchiveTransport:
         if len(diff_ids) != len(names):
             raise ImageInvalid(f"{what}: {len(names)} layers, but its config lists {len(diff_ids)}", "save it again")
         media = "application/vnd.docker.image.rootfs.diff.tar"
-        layers = tuple(Layer(d, files.size(n), media) for d, n in zip(diff_ids, names, strict=True))
+        digests = [_stored_digest(files, name, diff_id) for name, diff_id in zip(names, diff_ids, strict=True)]
+        layers = tuple(Layer(d, files.size(n), media) for d, n in zip(digests, names, strict=True))
         digest = digest_of(config_bytes)
         candidate = Candidate(
             reference=reference,
@@ -239,7 +241,7 @@ class DockerArchiveTransport:
             layers=layers,
             diff_ids=diff_ids,
         )
-        return FileSource(files, candidate, config_bytes, dict(zip(diff_ids, names, strict=True)))
+        return FileSource(files, candidate, config_bytes, dict(zip(digests, names, strict=True)))
 
     @staticmethod
     def _entry(files: Archive, reference: Reference) -> dict[str, Any]:
@@ -257,6 +259,18 @@ class DockerArchiveTransport:
                 f"{reference}: {len(entries)} images match", f"name one after the file: {', '.join(tags) or 'untagged'}"
             )
         return entries[0]
+
+
+def _stored_digest(files: Files, name: str, diff_id: str) -> str:
+    """A layer's digest as it lies in the archive: its ``diff_id``, unless some tool has packed it there."""
+    pieces = files.pieces(name)
+    first = next(pieces, b"")
+    if not first.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
+        return diff_id
+    hasher = hashlib.sha256(first)
+    for piece in pieces:
+        hasher.update(piece)
+    return f"sha256:{hasher.hexdigest()}"
 
 
 def resolve_manifest(reference: Reference, descriptor: dict[str, Any], fetch: Any) -> tuple[Candidate, bytes]:

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from certify.config import Images
+from certify.config import Images, size_bytes
 from certify.errors import EngineUnavailable, ImageInvalid
 from certify.images.candidate import ImageSource
-from certify.images.files import MOST_READ, ImageFile, bounded
+from certify.images.files import MOST_BURIED, MOST_READ, ImageFile, bounded
 from certify.images.layers import paired, unpacked
+from certify.images.tar_headers import require_plain
 
 _TYPES = {
     tarfile.DIRTYPE: stat.S_IFDIR,
@@ -32,6 +33,9 @@ _TYPES = {
 }
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _MAX_ENTRIES = 2_000_000
+_SMALL = 1024 * 1024 * 1024  # what an image may always unpack to, whatever the ratio
+#: Where a file's capabilities are in a pax header.
+_CAPABILITY = "SCHILY.xattr.security.capability"
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,23 @@ class RootFilesystem:
         self._stack = ExitStack()
         self._layers: list[tarfile.TarFile] = []
         self.entries: dict[str, Entry] = {}
+        self._below: dict[str, set[str]] = {}
+        self._links: dict[str, set[str]] = {}
+        self._gone: list[tuple[str, Entry]] = []
 
     def __enter__(self) -> RootFilesystem:
         try:
+            stored = sum(layer.size for layer in self._source.layers())
+            most = min(size_bytes(self._limits.max_size), max(_SMALL, stored * self._limits.max_ratio))
             for number, (layer, diff_id) in enumerate(paired(self._source)):
                 what = f"{self._source.candidate.reference}: layer {layer.digest}"
                 file = self._stack.enter_context(tempfile.TemporaryFile())
                 for piece in unpacked(self._source, layer, diff_id, self._limits):
                     file.write(piece)
-                file.seek(0)
+                    most -= len(piece)
+                    if most < 0:
+                        raise _too_large(what)
+                require_plain(file, what)
                 self._layers.append(self._stack.enter_context(_open(file, what)))
                 self._apply(number, what)
             self._check_parents()
@@ -100,10 +112,32 @@ class RootFilesystem:
 
     def _listed(self, name: str, entry: Entry) -> ImageFile:
         info = entry.info
-        linked = self.entries.get(info.linkname) if info.islnk() else None
+        linked = self._linked(info)
         info = linked.info if linked else info
         mode = _TYPES.get(info.type, stat.S_IFREG) | stat.S_IMODE(info.mode)
-        return ImageFile(f"/{name}", mode, info.uid, info.gid, info.size, info.linkname if info.issym() else "")
+        link, capable = info.linkname if info.issym() else "", _CAPABILITY in info.pax_headers
+        return ImageFile(f"/{name}", mode, info.uid, info.gid, info.size, link, capable)
+
+    def buried(self) -> tuple[tuple[ImageFile, bytes], ...]:
+        """What later layers replaced or removed, each with its content."""
+        found = []
+        for name, entry in self._gone:
+            if entry.info.isreg() and 0 < entry.info.size <= MOST_BURIED:
+                data = self._data(entry)
+                found.append((self._listed(name, entry), data.read() if data else b""))
+        return tuple(found)
+
+    def _linked(self, info: tarfile.TarInfo) -> Entry | None:
+        """The file that a hard link, or a hard link to one, is."""
+        entry: Entry | None = None
+        for _ in range(64):
+            if not info.islnk():
+                break
+            entry = self.entries.get(info.linkname)
+            if entry is None or entry.info is info:
+                return None
+            info = entry.info
+        return entry
 
     def content(self, path: str) -> bytes | None:
         """A file's bytes, symbolic links followed inside the root; None when there is no such file."""
@@ -112,7 +146,7 @@ class RootFilesystem:
 
     def read(self, name: str) -> BinaryIO | None:
         """A file's data, symbolic links followed inside the root; None when there is no such file."""
-        for _ in range(8):
+        for _ in range(64):
             entry = self.entries.get(name)
             if entry is None:
                 return None
@@ -139,8 +173,10 @@ class RootFilesystem:
                 self._take(member, number, mine, what)
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
             raise ImageInvalid(f"{what}: not a whole tar archive ({error})", "build or copy the image again") from None
-        self._keep_linked(set(mine))
-        self.entries.update(mine)
+        self._keep_linked(mine.keys() & self.entries.keys())
+        for name, entry in mine.items():
+            self._forget(name)
+            self._put(name, entry)
 
     def _take(self, member: tarfile.TarInfo, number: int, mine: dict[str, Entry], what: str) -> None:
         name = _normal(member.name, what)
@@ -161,32 +197,55 @@ class RootFilesystem:
 
     def _hide(self, name: str) -> None:
         self._keep_linked({name})
-        self.entries.pop(name, None)
+        self._forget(name)
         self._hide_below(name)
 
     def _hide_below(self, name: str) -> None:
-        below = {path for path in self.entries if path.startswith(f"{name}/" if name else "")}
+        below, folders = set[str](), [name]
+        while folders:
+            inside = self._below.get(folders.pop(), set())
+            below |= inside
+            folders += [path for path in inside if path in self._below]
         self._keep_linked(below)
         for path in below:
-            self.entries.pop(path, None)
+            self._forget(path)
+
+    def _put(self, name: str, entry: Entry) -> None:
+        """One file more, under its folders, whether or not a layer has them."""
+        self.entries[name] = entry
+        if entry.info.islnk():
+            self._links.setdefault(entry.info.linkname, set()).add(name)
+        while name:
+            folder = name.rpartition("/")[0]
+            inside = self._below.setdefault(folder, set())
+            if name in inside:
+                break
+            inside.add(name)
+            name = folder
+
+    def _forget(self, name: str) -> None:
+        """One file less; its folders stay known, which hides nothing more."""
+        entry = self.entries.pop(name, None)
+        if entry is not None:
+            self._gone.append((name, entry))
+            if entry.info.islnk():
+                self._links.get(entry.info.linkname, set()).discard(name)
 
     def _keep_linked(self, going: set[str]) -> None:
         """A hard link whose other name goes becomes the file itself; further names then link to it."""
-        heirs: dict[str, str] = {}
-        for name, entry in list(self.entries.items()):
-            target = entry.info.linkname
-            if not entry.info.islnk() or target not in going or name in going:
-                continue
+        for target in sorted(going & self._links.keys()):
             original = self.entries.get(target)
-            if original is None:
+            names = sorted(self._links[target] - going)
+            if original is None or not names:
                 continue
-            info = copy.copy(entry.info)
-            if target in heirs:
-                info.linkname = heirs[target]
-            else:
-                heirs[target] = name
-                info.type, info.linkname, info.size = tarfile.REGTYPE, "", original.info.size
-            self.entries[name] = Entry(info, original.layer, original.member)
+            for name in names:
+                info = copy.copy(self.entries[name].info)
+                if name == names[0]:
+                    info.type, info.linkname, info.size = original.info.type, original.info.linkname, original.info.size
+                else:
+                    info.linkname = names[0]
+                self._links[target].discard(name)
+                self._put(name, Entry(info, original.layer, original.member))
 
     def _check_parents(self) -> None:
         what = self._source.candidate.reference
@@ -208,6 +267,13 @@ def _normal(name: str, what: str) -> str:
             raise ImageInvalid(f"{what}: the name {name!r} leaves the root", "do not use this image")
         parts.append(part)
     return "/".join(parts) or "."
+
+
+def _too_large(what: str) -> ImageInvalid:
+    return ImageInvalid(
+        f"{what}: it and the layers below unpack to more than an image may",
+        "no real image does; images.max_size and images.max_ratio in certify.yaml allow more",
+    )
 
 
 def _open(file: BinaryIO, what: str) -> tarfile.TarFile:

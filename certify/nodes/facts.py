@@ -13,19 +13,21 @@ from typing import Any
 
 from certify.nodes.shell import Result
 
+#: Prints files by the shell's own means: a program of the image that prints them could be missing, or lie.
+_SHOW = 'show() { while IFS= read -r l || [ -n "$l" ]; do printf "%s\\n" "$2$l"; done <"$1"; }; '
 _SCRIPTS = {
-    "os_release": "cat /etc/os-release 2>/dev/null || cat /usr/lib/os-release 2>/dev/null",
+    "os_release": f"{_SHOW}for f in /etc/os-release /usr/lib/os-release; do [ ! -e $f ] || {{ show $f; break; }}; done",
     "packages": "dpkg-query -W -f '${db:Status-Abbrev}\\t${Package}\\t${Version}\\n' 2>/dev/null"
     " || rpm -qa --qf 'ii \\t%{NAME}\\t%{VERSION}-%{RELEASE}\\n' 2>/dev/null"
     " || apk list -I 2>/dev/null | sed -n 's/^\\(.*\\)-\\([0-9][^ ]*-r[0-9]*\\) .*/ii \\t\\1\\t\\2/p'",
     "units": "systemctl list-units --all --full --plain --no-legend --no-pager 2>/dev/null",
-    "users": "cat /etc/passwd 2>/dev/null",
-    "mounts": "cat /proc/self/mounts 2>/dev/null",
-    "sockets": 'for f in tcp tcp6 udp udp6; do [ -r /proc/net/$f ] && sed "s/^/$f /" /proc/net/$f; done 2>/dev/null',
+    "users": f"{_SHOW}[ ! -e /etc/passwd ] || show /etc/passwd",
+    "mounts": f"{_SHOW}show /proc/self/mounts",
+    "sockets": f'{_SHOW}for f in tcp tcp6 udp udp6; do [ ! -r /proc/net/$f ] || show /proc/net/$f "$f "; done',
     "sysctls": "sysctl -a 2>/dev/null",
     "config_files": "find /etc -xdev -type f -exec sha256sum {} + 2>/dev/null",
-    "kernel": "cat /proc/sys/kernel/osrelease 2>/dev/null",
-    "boot_id": "cat /proc/sys/kernel/random/boot_id 2>/dev/null",
+    "kernel": f"{_SHOW}show /proc/sys/kernel/osrelease",
+    "boot_id": f"{_SHOW}show /proc/sys/kernel/random/boot_id",
 }
 
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from certify.errors import GuestFailed, NodeLost, ShellUnavailable, StrictMismatch
+from certify.errors import GuestFailed, NodeLost, ShellUnavailable, StrictMismatch, Unanswered
 from certify.images.candidate import Candidate
 from certify.nodes.facts import Facts, gather
 from certify.nodes.platform import Machine, MachineFacts, NodeSpec, StopReport
@@ -83,11 +83,16 @@ class Node:
         return results
 
     def read(self, path: str) -> bytes:
-        """The bytes of a file. Raises FileNotFoundError when it cannot be read."""
+        """The bytes of a file. Raises FileNotFoundError when there is none, Unanswered when it is there and cannot be read."""
         result = self.run_many([f"cat -- {shlex.quote(path)}"])[0]
-        if not result.ok:
-            raise FileNotFoundError(f"{path} on {self.name}: {result.stderr.decode('utf-8', 'replace').strip()}")
-        return result.stdout
+        if result.ok:
+            return result.stdout
+        reason = (
+            f"{path} on {self.name}: {result.stderr.decode('utf-8', 'replace').strip() or f'status {result.status}'}"
+        )
+        if self.run_many([f"[ -f {shlex.quote(path)} ]"])[0].ok:
+            raise Unanswered(reason, "the file is there, and what it holds is not known")
+        raise FileNotFoundError(reason)
 
     def open_shell(self) -> Shell:
         """One more shell, for checks that run commands side by side. It is closed with the node at the latest."""

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from certify.config import Images
+from certify.config import Images, size_bytes
 from certify.errors import CertifyError, ImageInvalid, ImageNotFound
 from certify.images.candidate import Candidate, ImageSource, Layer, this_architecture
 from certify.images.files import ImageFiles
@@ -70,6 +70,10 @@ class DiskTransport:
         if not path.is_file():
             what = "not a regular file" if path.exists() else "no such file"
             raise ImageNotFound(f"{path}: {what}", "check the path; a disk image is one file")
+        if path.stat().st_size > size_bytes(self._settings.max_size):
+            raise ImageInvalid(
+                f"{path}: larger than images.max_size ({self._settings.max_size})", "allow more in certify.yaml"
+            )
         try:
             frozen = Store(Path(self._settings.store)).freeze(path, self._unpack)
         except CertifyError as error:

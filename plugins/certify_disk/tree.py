@@ -59,6 +59,10 @@ class DiskFiles:
     def close(self) -> None:
         self._stack.close()
 
+    def buried(self) -> tuple[tuple[ImageFile, bytes], ...]:
+        """None: a disk has one layer. What its free blocks hold is not looked at."""
+        return ()
+
     def _walk(self, found: Any, directory: Any, below: str, depth: int) -> Iterator[ImageFile]:
         if depth > _DEEPEST:
             raise ImageInvalid(f"{self._what}: folders within folders without end", "run e2fsck on the original")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from certify.errors import BootFailed, CertifyError, GuestFailed, ShellUnavailable
+from certify.errors import BootFailed, CertifyError, CommandTimeout, GuestFailed, ShellUnavailable
 from certify.nodes.facts import parse_sockets
 from certify.nodes.platform import Channel
 from certify.nodes.shell import Shell
@@ -37,6 +37,8 @@ def wait_ready(machine: DockerMachine, mode: str, config: dict[str, Any], deadli
                     return shell.detach()
             except ShellUnavailable as error:
                 waiting_for = f"a shell ({error.message})"
+            except CommandTimeout:  # the node lives, and has not come that far
+                waiting_for = {"init": "systemd"}.get(mode, waiting_for)
             reason = machine.why_dead()
             if reason:
                 raise _ended(machine, reason)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -150,12 +151,21 @@ class Registry:
         fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
         asked = {"service": fields.get("service", ""), "scope": fields.get("scope", self._scope)}
         realm = fields.get("realm", "")
-        if not realm.startswith(("https://", self._base.partition("/v2/")[0])):
+        if not self._may_have_credentials(realm):
             raise ImageInvalid(f"{self._what}: the registry sends credentials to {realm[:80]!r}", "do not use it")
         ask = {"params": asked, "auth": credentials, "timeout": _TIMEOUT, "stream": True}
         answer = self._within(lambda: requests.get(realm, **ask))  # type: ignore[arg-type]
         token = parse_document(self._bounded(answer), f"{self._what}: token") if answer.ok else {}
         self._session.headers["Authorization"] = f"Bearer {token.get('token') or token.get('access_token') or ''}"
+
+    def _may_have_credentials(self, realm: str) -> bool:
+        """Whether a token service is asked over TLS, or is the registry itself."""
+        try:
+            asked, mine = urlsplit(realm), urlsplit(self._base)
+            same = (asked.scheme, asked.hostname, asked.port) == (mine.scheme, mine.hostname, mine.port)
+        except ValueError:
+            return False
+        return asked.username is None and bool(asked.hostname) and (asked.scheme == "https" or same)
 
     def _within(self, ask: Callable[[], requests.Response]) -> requests.Response:
         """The answer's head, within the total time; a server that sends a byte now and then is left."""

@@ -11,9 +11,10 @@ from certify.errors import CertifyError, ImageError, NoVerdict
 from certify.evidence.redact import shortened
 from certify.evidence.run import FAILED, FLAKY, NO_VERDICT, PASSED, SKIPPED, Check
 
-_WORST_LAST = (PASSED, FLAKY, SKIPPED, NO_VERDICT, FAILED)
+_WORST_LAST = (PASSED, FLAKY, SKIPPED, FAILED, NO_VERDICT)
 _REASON_CAP = 4000
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: Control characters, and those that turn the direction of text round or end a line (Unicode, UAX 9).
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _COLOUR = re.compile(r"\x1b\[(?:(?:0?[01]|2[2-9]|3[1-79]|49|9[0-6])(?:;|(?=m)))*m")
 _UNSAFE = re.compile(f"{_COLOUR.pattern}|{_CONTROL.pattern}")
 _TRANSCRIPT_CAP = 20_000
@@ -70,7 +71,7 @@ def _disarm(report: pytest.TestReport, colours: bool) -> None:
         if crash is not None:
             crash.message = harmless(crash.message, colours=colours)
         for entry in traceback.reprentries:
-            entry.lines = [harmless(line, colours=colours) for line in entry.lines]
+            entry.lines = harmless("\n".join(entry.lines), colours=colours).split("\n")  # a key goes over many lines
 
 
 class Collector:

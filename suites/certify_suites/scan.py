@@ -15,7 +15,7 @@ from fnmatch import translate
 from functools import cached_property
 
 from certify.errors import Unanswered
-from certify.images.files import ImageFiles
+from certify.images.files import ImageFile, ImageFiles
 from certify.nodes.node import Node
 from certify.nodes.platform import CLOCK_JUMP
 from certify.nodes.shell import Result
@@ -25,7 +25,9 @@ _STARTED = "cat /proc/1/stat; grep btime /proc/stat; getconf CLK_TCK 2>/dev/null
 _LARGEST = 4 * 1024 * 1024  # larger files are no configuration
 _BINARY = 8192  # a NUL byte in the first so many makes a file binary, as for grep -I
 #: What a tool says of a file that went away while it looked: nothing is missing from its answer.
-_GONE = "No such file or directory"
+_GONE = re.compile(r"^[^:]+: (?:cannot [^:]*?)?['\"‘]?/[^:]*: No such file or directory$")
+#: Behind the path of a file that a later layer removed or replaced: nothing shows it, and whoever has the image can read it.
+BURIED = " (in a lower layer)"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class File:
     gid: int
     size: int
     from_image: bool
+    capabilities: bool | None = None
 
     @property
     def is_regular(self) -> bool:
@@ -83,6 +86,12 @@ class Scan:
         wanted = _compiled(patterns)
         return [file.path for file in self.files if file.from_image and wanted.match(file.path)]
 
+    def contents(self, *patterns: str) -> list[tuple[str, bytes]]:
+        """Path and content of the image's files whose path fits one of the shell patterns, buried ones included."""
+        wanted = _compiled(patterns)
+        buried = [(file.path + BURIED, data) for file, data in self._buried if wanted.match(file.path)]
+        return [(path, self.read(path)) for path in self.named(*patterns)] + buried
+
     def read(self, path: str) -> bytes:
         """A file's bytes as the image has them, or as the node has them where it cannot be read without booting."""
         kept = self.image.content(path) if self.image is not None else None
@@ -97,7 +106,15 @@ class Scan:
             inside = any(file.path == place or file.path.startswith(f"{place}/") for place in places)
             if inside and fits.match(file.path) and wanted.search(self._text(file.path)):
                 found.append(file.path)
+        for buried, data in self._buried:
+            inside = any(buried.path == place or buried.path.startswith(f"{place}/") for place in places)
+            if inside and fits.match(buried.path) and b"\0" not in data[:_BINARY] and wanted.search(data):
+                found.append(buried.path + BURIED)
         return found
+
+    @cached_property
+    def _buried(self) -> tuple[tuple[ImageFile, bytes], ...]:
+        return self.image.buried() if self.image is not None else ()
 
     @cached_property
     def _texts(self) -> list[File]:
@@ -121,7 +138,8 @@ def _scan(node: Node, image: ImageFiles | None) -> Scan:
     listed, started = node.run_many([_LIST, _STARTED], timeout=120)
     began = _start_time(started.lines) - int(node.how.details.get(CLOCK_JUMP, 0))
     changed = node.machine.changed_paths()
-    inside = [File(f.path, f.mode, f.uid, f.gid, f.size, from_image=True) for f in image.listed()] if image else []
+    listing = image.listed() if image else ()
+    inside = [File(f.path, f.mode, f.uid, f.gid, f.size, True, f.capabilities) for f in listing]
     seen = {(f.path, f.mode, f.uid, f.gid) for f in inside}
     beyond = []
     for file, ctime in _parse(answered(listed)):
@@ -139,7 +157,7 @@ def _scan(node: Node, image: ImageFiles | None) -> Scan:
 def answered(result: Result, *, fine: tuple[int, ...] = (0,)) -> Result:
     """``result``, if its command could look everywhere. Raises Unanswered otherwise: a part of an answer is none."""
     said = [
-        line for line in result.stderr.decode("utf-8", "replace").splitlines() if line.strip() and _GONE not in line
+        line for line in result.stderr.decode("utf-8", "replace").splitlines() if line.strip() and not _GONE.match(line)
     ]
     gone_only = bool(result.stderr.strip()) and not said
     if said or (result.status not in fine and not gone_only):
@@ -154,7 +172,7 @@ def answered(result: Result, *, fine: tuple[int, ...] = (0,)) -> Result:
 def unlisted(paths: Iterable[str], allowed: Iterable[str]) -> list[str]:
     """The paths that no pattern of the allow-list covers."""
     listed = _compiled(tuple(allowed))
-    return sorted({path for path in paths if not listed.match(path)})
+    return sorted({path for path in paths if not listed.match(path.removesuffix(BURIED))})
 
 
 def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:

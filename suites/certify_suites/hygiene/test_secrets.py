@@ -20,8 +20,8 @@ _ENVIRONMENT = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|PRIVATE_KEY|C
 
 def test_no_authorized_keys(scanned: Scan) -> None:
     """An authorised key in an image opens every machine made from it."""
-    files = scanned.named("*/.ssh/authorized_keys*", "/etc/ssh/authorized_keys*")
-    assert [path for path in files if scanned.read(path).strip()] == []
+    files = scanned.contents("*/.ssh/authorized_keys*", "/etc/ssh/authorized_keys*")
+    assert [path for path, content in files if content.strip()] == []
 
 
 def test_no_private_keys(scanned: Scan, settings: dict[str, Any]) -> None:
@@ -59,8 +59,9 @@ def test_no_credential_files(scanned: Scan) -> None:
         ".config/gcloud/credentials.db",
         ".azure/accessTokens.json",
     )
-    found = scanned.named(*(f"{home}/{name}" for home in ("/root", "/home/*", "/var/lib/*") for name in names))
-    assert [path for path in found if scanned.read(path).strip()] == []
+    homes = ("/root", "/home/*", "/var/lib/*", "/app", "/srv", "/srv/*", "/opt/*", "/usr/src/*")
+    found = scanned.contents(*(f"{home}/{name}" for home in homes for name in names))
+    assert [path for path, content in found if content.strip()] == []
 
 
 @pytest.mark.control("CIS-DOCKER-4.10")

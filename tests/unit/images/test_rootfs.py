@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certify.config import Images
 from certify.errors import ImageInvalid
 from certify.images.candidate import Layer, digest_of
 from certify.images.rootfs import RootFilesystem
@@ -176,3 +177,55 @@ def test_what_no_text_can_be_is_not_read(monkeypatch: pytest.MonkeyPatch) -> Non
         assert root.content("/b") == b"1" * 10
         with pytest.raises(ImageInvalid, match="larger than 10 bytes"):
             root.content("/a")
+
+
+def test_what_a_later_layer_removed_or_replaced_is_still_told() -> None:
+    lower: list[Member] = [("root", None), ("root/key", b"secret"), ("etc/a", b"1"), ("d/x", b"2"), ("l", "->root/key")]
+    upper: list[Member] = [("root/.wh.key", b""), ("etc/a", b"other"), ("d/.wh..wh..opq", b"")]
+    with RootFilesystem(LayeredSource(lower, upper)) as root:
+        assert {file.path: data for file, data in root.buried()} == {
+            "/root/key": b"secret",
+            "/etc/a": b"1",
+            "/d/x": b"2",
+        }
+        assert "/root/key" not in {file.path for file in root.listed()}
+
+
+def test_a_hard_link_to_a_hard_link_is_the_file() -> None:
+    with RootFilesystem(LayeredSource([("a", b"key"), ("b", "=>a"), ("c", "=>b")])) as root:
+        assert {file.path: file.size for file in root.listed()} == {"/a": 3, "/b": 3, "/c": 3}
+        assert root.content("/c") == b"key"
+
+
+def test_capabilities_are_read_off_the_layer() -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, headers in (("bin/ping", {"SCHILY.xattr.security.capability": "\x01"}), ("bin/ls", {})):
+            info = tarfile.TarInfo(name)
+            info.pax_headers = headers
+            tar.addfile(info)
+    source = LayeredSource()
+    source._blobs = [buffer.getvalue()]
+    source.candidate = replace(source.candidate, diff_ids=(digest_of(buffer.getvalue()),))
+    with RootFilesystem(source) as root:
+        assert {file.path: file.capabilities for file in root.listed()} == {"/bin/ping": True, "/bin/ls": False}
+
+
+def test_many_files_in_two_layers_take_no_time_that_grows_with_their_square() -> None:
+    """Counted in lookups of the index, not in seconds: a hidden file costs what lies below it."""
+    lower: list[Member] = [(f"d{n}/f", b"1") for n in range(3000)]
+    upper: list[Member] = [(f"e{n}/f", b"2") for n in range(3000)]
+    with RootFilesystem(LayeredSource(lower, upper)) as root:
+        touched = sum(len(below) for below in root._below.values())
+        assert len(root.entries) == 6000
+        assert touched == 12000
+
+
+def test_layers_together_are_bounded() -> None:
+    layer: list[Member] = [("zeroes", bytes(40 * 1024 * 1024))]
+    source = LayeredSource(*[layer] * 3)
+    with (
+        pytest.raises(ImageInvalid, match="unpack to more than an image may"),
+        RootFilesystem(source, Images(max_size="100MiB", max_ratio=2)),
+    ):
+        pass
