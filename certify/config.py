@@ -7,6 +7,7 @@ file it is given.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -29,6 +30,8 @@ _LONGEST = 100 * 366 * 86400
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 #: Configuration files larger than this are refused, in bytes.
 _MOST = 4 * 1024 * 1024
+#: Values in one file, aliases counted each time.
+_MOST_NODES = 200_000
 PLATFORMS = ("container", "vm", "metal")
 T = TypeVar("T")
 
@@ -242,6 +245,7 @@ def load_config(path: Path | None) -> Config:
         if not path.exists():
             return Config()
     config = load(path, Config)
+    config = msgspec.structs.replace(config, trust=_expanded(config.trust))
     for name, channel in config.channels.items():
         if channel.after is not None and channel.after not in config.channels:
             near = get_close_matches(channel.after, config.channels, 1)
@@ -257,6 +261,12 @@ def load_config(path: Path | None) -> Config:
                 hint = f"did you mean {near[0]!r}?" if near else f"platforms: {', '.join(PLATFORMS)}"
                 raise ConfigError(f"{path}: channels.{name}.requires.platforms: no platform {platform!r}", hint)
     return config
+
+
+def _expanded(trust: Trust) -> Trust:
+    """The places with a leading ``~`` as the user's home."""
+    places = {name: getattr(trust, name) for name in trust.__struct_fields__}
+    return Trust(**{name: str(Path(place).expanduser()) if place else place for name, place in places.items()})
 
 
 def load_fleet(path: Path) -> Fleet:
@@ -278,7 +288,8 @@ def load(path: Path, model: type[T]) -> T:
     try:
         text = read_regular(path, _MOST).decode("utf-8")
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = _string_keys(yaml.safe_load(text) or {})
+        _require_unambiguous(tree, path)
+        data = _string_keys(yaml.safe_load(text))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", "name the file, or write one with `certify init`") from None
     except UnicodeDecodeError:
@@ -299,6 +310,28 @@ def load(path: Path, model: type[T]) -> T:
         raise _explain(error, path, tree, data, model) from None
     except UnicodeEncodeError:
         raise ConfigError(f"{path}: a name or value in it is no text (half of a character)", "write it out") from None
+
+
+def _require_unambiguous(tree: yaml.Node | None, path: Path) -> None:
+    """Raise ConfigError for an empty file, for a setting that is written twice, and for one that aliases make endless."""
+    if tree is None:
+        raise ConfigError(f"{path}:1: it is empty", "write settings into it, or remove it: `certify init` writes one")
+    waiting, seen = [tree], 0
+    while waiting:
+        node = waiting.pop()
+        seen += 1
+        if seen > _MOST_NODES:
+            raise ConfigError(f"{path}:1: it contains itself, or is nested without end", "write it without aliases")
+        if isinstance(node, yaml.MappingNode):
+            count = Counter(str(key.value) for key, _ in node.value)
+            twice = next((key for key, _ in reversed(node.value) if count[str(key.value)] > 1), None)
+            if twice is not None:
+                raise ConfigError(
+                    f"{path}:{twice.start_mark.line + 1}: {twice.value} is written twice", "write it once"
+                )
+            waiting += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
 
 
 def schema(model: type[Any] = Config) -> dict[str, Any]:

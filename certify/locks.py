@@ -18,7 +18,8 @@ class Busy(Exception):
 
 @contextmanager
 def locked(path: Path, patience: float | None = None, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock of ``path``, a file that is made where there is none. ``waiting`` is called while another holds it.
+    """Hold the lock of ``path``, a file that is made where there is none. With ``patience``, ``waiting`` is called while
+    another holds it.
 
     Raises Busy after ``patience`` seconds, OSError when the file cannot be made or is a link.
     """
@@ -36,12 +37,15 @@ def locked(path: Path, patience: float | None = None, waiting: Callable[[], None
 
 
 def _take(descriptor: int, deadline: float | None, waiting: Callable[[], None]) -> None:
+    if deadline is None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if deadline is not None and time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 raise Busy from None
             waiting()
             time.sleep(_POLL)  # flock has no time-out of its own

@@ -46,10 +46,15 @@ def lock(settings: Settings, check: bool) -> None:
         click.echo(f"  may take part: {', '.join([*made.plugins, *(part.name for part in made.code)])}")
     if check:
         kept = read_lock(path)
-        same = kept is not None and replace(kept, plugins=()) == replace(made, plugins=())
+        same = kept is not None and replace(kept, plugins=()) == replace(made, plugins=()) and not _more(kept, made)
         click.echo(f"{path} {'is up to date' if same else _difference(kept, made)}")
         sys.exit(0 if same else 1)
     click.echo(f"{'written ' if write_lock(path, made) else 'kept    '} {path}")
+
+
+def _more(kept: Lock, made: Lock) -> list[str]:
+    """Plugins that a lock lets take part and that are not installed here. That some are missing is no difference."""
+    return sorted(set(kept.plugins) - set(made.plugins))
 
 
 def _difference(kept: Lock | None, made: Lock) -> str:
@@ -60,6 +65,7 @@ def _difference(kept: Lock | None, made: Lock) -> str:
     differ = [f"suite {name}" for name in sorted(names) if kept.suites.get(name) != made.suites.get(name)]
     differ += [f"settings of {name}" for name in made.platforms if kept.platforms.get(name) != made.platforms[name]]
     differ += ["allow"] if kept.code != made.code else []
+    differ += [f"the plugin {name}, which is not installed here" for name in _more(kept, made)]
     return f"differs from what is here in: {', '.join(differ)}; review it, then: certify lock"
 
 

@@ -63,6 +63,7 @@ def init(settings: Settings, product: str | None) -> None:
     import re
 
     from certify.cli.lock import lock_of
+    from certify.files import write_whole
     from certify.gate.lock import lock_path, write_lock
     from certify.trust.channels import ChannelRepository
     from certify.trust.keys import KeyStore
@@ -72,7 +73,7 @@ def init(settings: Settings, product: str | None) -> None:
         click.echo(f"kept     {path}")
     else:
         name = re.sub(r"[^a-z0-9]+", "-", (product or Path.cwd().name).lower()).strip("-")[:64] or "default"
-        path.write_text(_TEMPLATE.format(product=name))
+        write_whole(path, _TEMPLATE.format(product=name).encode(), sync=True)
         click.echo(f"written  {path}")
     from certify.config import load_config
 
@@ -90,8 +91,11 @@ def init(settings: Settings, product: str | None) -> None:
         click.echo(f"kept     {keys.path}")
     created = ChannelRepository(config.trust).create()
     click.echo(f"{'written ' if created else 'kept    '} {config.trust.repository}: the channel repository")
-    ignore = Path(config.trust.keys).parent / ".gitignore"
-    if not ignore.exists() and ignore.parent.resolve() != Path.cwd():
+    state = Path(config.trust.keys).resolve()
+    if Path.cwd() in state.parent.parents:  # all of our folder, never one that holds other people's work
+        state = state.parent
+    ignore = state / ".gitignore"
+    if not ignore.exists() and state != Path.cwd():
         ignore.write_text("# keys, evidence and state of this machine: not for version control\n*\n")
         click.echo(f"written  {ignore}")
     lock = lock_path(path)

@@ -28,7 +28,7 @@ _MAX = 64 * 1024 * 1024
 OWN_PLUGINS = frozenset({"certify", "allure-pytest", "pytest-testinfra", "pytest-xdist", "pytest-rerunfailures"})
 
 
-class LockedSuite(Struct, frozen=True, kw_only=True):
+class LockedSuite(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One suite: what must have been run, to the byte, and with which settings."""
 
     version: str
@@ -39,7 +39,7 @@ class LockedSuite(Struct, frozen=True, kw_only=True):
     checks: tuple[PlannedCheck, ...]
 
 
-class Lock(Struct, frozen=True, kw_only=True):
+class Lock(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file. ``plugins`` are the packages of pytest plugins that may be loaded, ``code`` other files and settings."""
 
     schema: str = LOCK_SCHEMA
@@ -72,7 +72,8 @@ def lock_path(config_path: Path | None) -> Path:
 def read_lock(path: Path) -> Lock | None:
     """The lock; None when there is none. Raises ConfigError for one that cannot be read or contradicts itself."""
     try:
-        lock = msgspec.json.decode(read_regular(path, _MAX), type=Lock)
+        data = read_regular(path, _MAX)
+        lock = msgspec.json.decode(data, type=Lock)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -83,6 +84,11 @@ def read_lock(path: Path) -> Lock | None:
             raise ConfigError(
                 f"{path}: suites.{name}: its checks are not those of its plan", "write it anew: certify lock"
             )
+    if lock.schema != LOCK_SCHEMA or data.split() != lock.encode().split():
+        raise ConfigError(
+            f"{path}: not as `certify lock` writes it: edited by hand, or by another version",
+            "write it anew: certify lock",
+        )
     return lock
 
 
@@ -90,7 +96,7 @@ def write_lock(path: Path, lock: Lock) -> bool:
     """Write it; False when that is what was there."""
     if path.exists() and path.read_bytes() == lock.encode():
         return False
-    write_whole(path, lock.encode())
+    write_whole(path, lock.encode(), sync=True)
     return True
 
 

@@ -83,7 +83,7 @@ def sign_certificates(bundle: Bundle, run: Run, manifest: str, config: Config) -
     targets = [target for target in run.targets if run.verdicts[target.id] != "NO_VERDICT"]
     written = []
     for number, target in enumerate(targets):
-        envelope = log.add(target.digest, store, partial(_signed, run, target, manifest, signer))
+        envelope = log.add(target.digest, run.product, store, partial(_signed, run, target, manifest, signer))
         name = f"certificate{'-' + str(number + 1) if len(targets) > 1 else ''}.dsse.json"
         bundle.write(name, envelope)
         written.append(bundle.path / name)

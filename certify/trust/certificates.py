@@ -6,7 +6,6 @@ that was deleted leaves a gap; that the last one was is seen by the signer, who 
 
 from __future__ import annotations
 
-import fcntl
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,7 @@ _FIRST = ""
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """How many certificates a signer has made about one digest, and the last one."""
+    """How many certificates a signer has made about one digest for one product, and the last one."""
 
     number: int
     last: str
@@ -39,7 +38,7 @@ class _Pending(msgspec.Struct, frozen=True):
 
 
 class _Heads(msgspec.Struct, frozen=True):
-    """What a signer remembers: its log's name, and a head for each digest."""
+    """What a signer remembers: its log's name, and a head for each product and digest."""
 
     log: str
     subjects: dict[str, _Head] = {}
@@ -53,30 +52,36 @@ class SignersLog:
         self._path = keys / "runner.log.json"
         self._heads = Remembered(self._path, _Heads, _Heads(secrets.token_hex(16)))
 
-    def add(self, subject: str, store: CertificateStore, make: Callable[[Place], bytes]) -> bytes:
-        """``make`` the next certificate about ``subject`` at its place, and put it into ``store``. Returns the envelope.
+    def add(self, subject: str, product: str, store: CertificateStore, make: Callable[[Place], bytes]) -> bytes:
+        """``make`` the next certificate about ``subject`` at its place among those of ``product``, and put it into ``store``.
+        Returns the envelope.
 
         It is remembered before it is stored: one that a kill kept from the store is put there by whoever signs next.
         """
-        with self._path.with_suffix(".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._heads.mine():
             heads = self._heads.read()
             if heads.pending is not None:
                 store.put(heads.pending.subject, heads.pending.envelope.encode())
-            head = heads.subjects.get(subject, _Head(0, _FIRST))
+            name = _name(subject, product)
+            head = heads.subjects.get(name, _Head(0, _FIRST))
             envelope = make(Place(heads.log, head.number + 1, head.last))
-            kept = {**heads.subjects, subject: _Head(head.number + 1, digest_of(envelope))}
+            kept = {**heads.subjects, name: _Head(head.number + 1, digest_of(envelope))}
             self._heads.keep(_Heads(heads.log, kept, _Pending(subject, envelope.decode())))
             store.put(subject, envelope)
             self._heads.keep(_Heads(heads.log, kept))
             return envelope
 
-    def head(self, subject: str) -> tuple[str, int] | None:
+    def head(self, subject: str, product: str) -> tuple[str, int] | None:
         """The log's name and how many certificates it has about ``subject``; None where nobody signs."""
         if not self._path.exists():
             return None
         heads = self._heads.read()
-        return heads.log, heads.subjects.get(subject, _Head(0, _FIRST)).number
+        return heads.log, heads.subjects.get(_name(subject, product), _Head(0, _FIRST)).number
+
+
+def _name(subject: str, product: str) -> str:
+    """What a head is remembered by: products have certificates of their own about one digest."""
+    return f"{product} {subject}"
 
 
 class CertificateStore:
@@ -112,16 +117,16 @@ class CertificateStore:
         return self._path / hex_of(subject) / f"{hex_of(digest)}.json"
 
 
-def gaps(subject: str, certificates: list[Certificate], signer: SignersLog) -> list[str]:
-    """A line for every certificate about ``subject`` that must exist and is not among ``certificates``."""
+def gaps(subject: str, product: str, certificates: list[Certificate], signer: SignersLog) -> list[str]:
+    """A line for every certificate about ``subject`` of ``product`` that must exist and is not among ``certificates``."""
     logs: dict[str, dict[int, Certificate]] = {}
     missing = []
     for certificate in certificates:
-        if certificate.subject == subject:
+        if (certificate.subject, certificate.product) == (subject, product):
             other = logs.setdefault(certificate.place.log, {}).setdefault(certificate.place.number, certificate)
             if other is not certificate:
                 missing.append(f"two certificates are number {certificate.place.number}")
-    mine = signer.head(subject)
+    mine = signer.head(subject, product)
     lengths = {log: max(numbered) for log, numbered in logs.items()}
     if mine is not None and mine[1]:
         lengths[mine[0]] = max(mine[1], lengths.get(mine[0], 0))

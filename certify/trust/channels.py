@@ -9,15 +9,15 @@ Whoever writes verifies first what is there (:mod:`certify.trust.published`), an
 
 from __future__ import annotations
 
-import fcntl
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+from securesystemslib.exceptions import Error as SslibError
 from securesystemslib.signer import Key
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (
@@ -32,12 +32,13 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
+from certify import locks
 from certify.config import Trust
 from certify.errors import KeyUnusable, NotVerified, TrustError
-from certify.files import write_whole
+from certify.files import read_regular, write_whole
 from certify.trust.keys import KeyStore
 from certify.trust.pointer import Pointer
-from certify.trust.published import Published, prefixed, role_file, role_name, writers_memory
+from certify.trust.published import MAX_METADATA, Published, prefixed, role_file, role_name, writers_memory
 from certify.trust.root import Confirm, nobody
 from certify.trust.root import Root as TrustedRoot
 
@@ -61,10 +62,8 @@ class ChannelRepository:
         with self.locked():
             if (self._metadata / "timestamp.json").exists():
                 return False
-            root = Root(expires=_expiry("root"), consistent_snapshot=True)
-            for role in ("root", "targets", "snapshot", "timestamp"):
-                root.add_key(cast(Any, self._keys.public(role)), role)
-            document = self._write(root, Metadata(root), "root", "1.root.json")
+            self._require_new()
+            root, document = self._begun() or self._first_root()
             targets = Targets(expires=_expiry("targets"), delegations=Delegations({}, {}))
             targets.targets[KEYS_TARGET] = self._put_target(KEYS_TARGET, self._trusted_keys())
             made = {"targets.json": self._write_role(root, "targets", targets)}
@@ -73,10 +72,44 @@ class ChannelRepository:
             self._publish(root, snapshot, 1)
             return True
 
+    def _require_new(self) -> None:
+        """Raise TrustError where a repository has been: what is missing of it is not there now, and nothing replaces it."""
+        first = self._metadata / "1.root.json"
+        if not self._memory.read() and self._trusted.is_first(first):
+            return
+        raise TrustError(
+            f"{self.path}: a channel repository was here and is not whole: it has no timestamp.json",
+            "mount it, or restore it from a copy; to begin anew remove it with trust.client and trust.writer",
+        )
+
+    def _begun(self) -> tuple[Root, bytes] | None:
+        """The root of a creation that did not come to its end; None where none was begun. Raises TrustError for another's."""
+        path = self._metadata / "1.root.json"
+        if not path.exists():
+            return None
+        document = read_regular(path, MAX_METADATA)
+        try:
+            metadata = Metadata[Root].from_bytes(document)
+            self._keys.public("root").verify_signature(
+                metadata.signatures[self._keys.public("root").keyid], metadata.signed_bytes
+            )
+        except (RepositoryError, SslibError, KeyError, ValueError) as error:
+            raise TrustError(f"{path} is not from here ({error!r})", "restore that repository from a copy") from None
+        return metadata.signed, document
+
+    def _first_root(self) -> tuple[Root, bytes]:
+        root = Root(expires=_expiry("root"), consistent_snapshot=True)
+        for role in ("root", "targets", "snapshot", "timestamp"):
+            root.add_key(cast(Any, self._keys.public(role)), role)
+        return root, self._write(root, Metadata(root), "root", "1.root.json")
+
     def read(self) -> Published:
         """What is published, verified for one who signs. Raises NotVerified, TrustError."""
         if not (self._metadata / "timestamp.json").exists():
-            raise TrustError(f"{self.path}: no channel repository there", "make one with `certify init`")
+            raise TrustError(
+                f"{self.path}: no channel repository there",
+                "make one with `certify init`; if there was one, restore it",
+            )
         return Published(self.path, self._trusted.require(), self._memory)
 
     def publish(self, pointer: Pointer, published: Published, approver: str = "approver-1") -> None:
@@ -101,14 +134,12 @@ class ChannelRepository:
     def locked(self, waiting: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """Hold the repository's lock; a dead holder's is free. Raises TrustError after a minute of waiting."""
         self._metadata.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+") as file:
-            deadline = time.monotonic() + _LOCK_WAIT
-            while not _try_lock(file.fileno()):
-                if time.monotonic() > deadline:
-                    raise TrustError(f"{self.path}: another process has been writing for a minute", "try again later")
-                waiting("waiting for another promotion to finish")
-                time.sleep(0.1)
-            yield
+        wait = partial(waiting, "waiting for another promotion to finish")
+        try:
+            with locks.locked(self.path / ".lock", _LOCK_WAIT, wait):
+                yield
+        except locks.Busy:
+            raise TrustError(f"{self.path}: another process has been writing for a minute", "try again later") from None
 
     def _delegate(self, role: str, pointer: Pointer, approver: str, published: Published) -> MetaFile:
         """Delegate ``<channel>/<product>/*`` to the channel's role in the top-level targets."""
@@ -183,11 +214,3 @@ def _public(key: Key) -> dict[str, Any]:
 
 def _expiry(kind: str) -> datetime:
     return datetime.now(UTC).replace(microsecond=0) + timedelta(days=VALID[kind])
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False

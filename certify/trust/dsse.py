@@ -22,6 +22,8 @@ from certify.trust.keys import distinct
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 #: Envelopes larger than this are refused, in bytes.
 MAX_ENVELOPE = 16 * 1024 * 1024
+#: Each costs a verification by every trusted key.
+_MOST_SIGNATURES = 64
 
 
 def sign(statement: dict[str, Any], signer: Signer) -> bytes:
@@ -51,7 +53,7 @@ def verify(envelope: bytes, keys: list[Key], what: str, threshold: int = 1) -> d
         )
     try:
         return msgspec.json.decode(payload, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise NotVerified(f"{what}: the signed payload is no JSON object ({error})", "do not use it") from None
 
 
@@ -63,8 +65,10 @@ def _parse(envelope: bytes, what: str) -> tuple[bytes, list[bytes]]:
         if document["payloadType"] != PAYLOAD_TYPE:
             raise ValueError(f"payload type {document['payloadType']!r}")
         payload = base64.b64decode(document["payload"], validate=True)
+        if len(document["signatures"]) > _MOST_SIGNATURES:
+            raise ValueError(f"more than {_MOST_SIGNATURES} signatures")
         return payload, [base64.b64decode(item["sig"], validate=True) for item in document["signatures"]]
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, binascii.Error, RecursionError) as error:
         raise NotVerified(f"{what}: no DSSE envelope ({error})", "it was damaged; make it again") from None
 
 

@@ -16,10 +16,12 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.exceptions import Error as SslibError
 from securesystemslib.signer import SIGNER_FOR_URI_SCHEME, CryptoSigner, Key, Signer, SSlibKey
 
 from certify.errors import KeyUnusable
+from certify.files import write_whole
 
 ROLES = ("runner", "gate", "approver-1", "deployer", "root", "targets", "snapshot", "timestamp")
 
@@ -31,15 +33,31 @@ class KeyStore:
         self.path = path
 
     def create(self, roles: Iterable[str] = ROLES) -> list[str]:
-        """Make the development keys that are missing. Returns the roles made; keys that exist are never replaced."""
+        """Make the development keys that are missing. Returns the roles made; keys that exist are never replaced.
+
+        A private key whose public half is missing gets it back. Raises KeyUnusable where it cannot.
+        """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        made = [role for role in roles if not (self.path / f"{role}.pub.json").exists()]
-        for role in made:
-            signer = CryptoSigner.generate_ed25519()
-            self._write(f"{role}.pem", signer.private_bytes, 0o600)
+        lacking = [role for role in roles if not (self.path / f"{role}.pub.json").exists()]
+        made = [role for role in lacking if not self.has(role)]
+        for role in lacking:
+            signer = CryptoSigner.generate_ed25519() if role in made else self._private(role)
+            if role in made:  # the private half first: one that a kill left alone gets its public half back
+                write_whole(self.path / f"{role}.pem", signer.private_bytes, sync=True, mode=0o600)
             public = {"keyid": signer.public_key.keyid, **signer.public_key.to_dict()}
-            self._write(f"{role}.pub.json", json.dumps(public, indent=2).encode() + b"\n", 0o644)
+            write_whole(self.path / f"{role}.pub.json", json.dumps(public, indent=2).encode() + b"\n", sync=True)
         return made
+
+    def _private(self, role: str) -> CryptoSigner:
+        """The key in a role's file, whose public half is derived from it."""
+        path = self.path / f"{role}.pem"
+        try:
+            return CryptoSigner(load_pem_private_key(path.read_bytes(), None))
+        except (OSError, ValueError, TypeError, SslibError) as error:
+            raise KeyUnusable(
+                f"{self.path}: the role {role} has no public key, and its private one is unusable here ({error})",
+                f"restore {role}.pub.json from where it was made",
+            ) from None
 
     def has(self, role: str) -> bool:
         """Whether this role signs here at all."""
@@ -90,11 +108,6 @@ class KeyStore:
                 raise KeyUnusable(f"{place}: others can write it (mode {mode:04o})", f"chmod go-w {place}")
             if seen.st_uid not in (0, os.geteuid()):
                 raise KeyUnusable(f"{place}: belongs to uid {seen.st_uid}, not to you", "make keys of your own")
-
-    def _write(self, name: str, data: bytes, mode: int) -> None:
-        descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
 
 
 def _known_uri(path: Path) -> str:

@@ -8,7 +8,10 @@ remember documents of their own. Damaged memory is refused, never taken for none
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
@@ -17,6 +20,7 @@ from msgspec import Meta, Struct
 
 from certify.errors import MemoryUnusable, NotVerified
 from certify.files import read_regular, write_whole
+from certify.locks import locked
 from certify.trust.pointer import Pointer
 
 _MAX = 64 * 1024 * 1024
@@ -43,13 +47,34 @@ class Remembered(Generic[T]):
             raise MemoryUnusable(f"{self._path}: unusable ({error})", "restore it from a copy") from None
 
     def keep(self, document: T) -> None:
-        """Remember, on the disk when this returns. Raises MemoryUnusable."""
+        """Remember, on the disk when this returns. For whoever holds :meth:`mine`. Raises MemoryUnusable."""
         try:
             write_whole(self._path, msgspec.json.encode(document), sync=True, mode=0o600)
         except OSError as error:
-            raise MemoryUnusable(
-                f"{self._path}: cannot be written ({error.strerror})", "make it writable, and room on its disk"
-            ) from None
+            raise self._unwritable(error) from None
+
+    @contextmanager
+    def mine(self) -> Iterator[None]:
+        """Keep other processes from changing it meanwhile. Raises MemoryUnusable."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self._path.with_suffix(".lock")))
+            except OSError as error:
+                raise self._unwritable(error) from None
+            yield
+
+    def update(self, change: Callable[[T], T]) -> None:
+        """Remember what ``change`` makes of what is remembered now. Raises MemoryUnusable."""
+        with self.mine():
+            known = self.read()
+            changed = change(known)
+            if changed != known:
+                self.keep(changed)
+
+    def _unwritable(self, error: OSError) -> MemoryUnusable:
+        return MemoryUnusable(
+            f"{self._path}: cannot be written ({error.strerror})", "make it writable, and room on its disk"
+        )
 
 
 class Seen(Struct, frozen=True):
@@ -76,14 +101,16 @@ class VerifiersMemory:
 
     def accept(self, pointer: Pointer, now: datetime) -> None:
         """Remember a verified pointer. Raises NotVerified for a serial that was passed before, or had another digest."""
-        seen = self._seen.read()
-        serial, digest = seen.serials.get(pointer.path, (0, ""))
-        if pointer.serial < serial or (pointer.serial == serial and digest != pointer.digest):
-            raise NotVerified(
-                f"{pointer.path} went back to serial {pointer.serial} ({pointer.digest}); it was at {serial} ({digest})",
-                "promote again what is meant to stand there",
-            )
-        later = max(now.astimezone(UTC).replace(microsecond=0), seen.latest or _NEVER)
-        updated = Seen({**seen.serials, pointer.path: (pointer.serial, pointer.digest)}, later)
-        if updated != seen:
-            self._seen.keep(updated)
+        self._seen.update(partial(_accepted, pointer, now))
+
+
+def _accepted(pointer: Pointer, now: datetime, seen: Seen) -> Seen:
+    """What is remembered with a pointer more. Raises NotVerified."""
+    serial, digest = seen.serials.get(pointer.path, (0, ""))
+    if pointer.serial < serial or (pointer.serial == serial and digest != pointer.digest):
+        raise NotVerified(
+            f"{pointer.path} went back to serial {pointer.serial} ({pointer.digest}); it was at {serial} ({digest})",
+            "promote again what is meant to stand there",
+        )
+    later = max(now.astimezone(UTC).replace(microsecond=0), seen.latest or _NEVER)
+    return Seen({**seen.serials, pointer.path: (pointer.serial, pointer.digest)}, later)

@@ -60,7 +60,7 @@ def decode(data: bytes) -> Pointer:
     """Read a published pointer. Raises NotVerified."""
     try:
         return msgspec.json.decode(data, type=Pointer)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise NotVerified(f"malformed pointer ({error})", "the channel repository is damaged; promote again") from None
 
 

@@ -79,7 +79,7 @@ def judge(
         candidate.config_digest,
         tuple(good),
         standing,
-        tuple(gaps(candidate.digest, good, SignersLog(Path(config.trust.keys)))),
+        tuple(gaps(candidate.digest, config.product, good, SignersLog(Path(config.trust.keys)))),
         explained(candidate.digest, config, verifier.keys("approver-1")),
     )
     return Judged(evaluate(policy, evidence, now or datetime.now(UTC)), tuple(bad), policy)

@@ -56,7 +56,12 @@ class Published:
         gone = sorted(self._before.keys() - self.seen.keys())
         if gone:
             raise self._refused(f"the role {gone[0]}, which was there before, is gone")
-        memory.keep(self.seen)
+        memory.update(self._and_what_was_seen_since)
+
+    def _and_what_was_seen_since(self, known: dict[str, Seen]) -> dict[str, Seen]:
+        """What this state shows, but never less than another process has seen meanwhile."""
+        newer = {role: seen for role, seen in known.items() if seen.version > self.seen.get(role, seen).version}
+        return {**known, **self.seen, **newer}
 
     @property
     def targets(self) -> Targets:

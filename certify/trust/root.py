@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from certify.config import Trust
-from certify.errors import NotVerified
+from certify.errors import MemoryUnusable, NotVerified
 from certify.files import read_regular, write_whole
 from certify.images.candidate import digest_of
 
@@ -34,13 +34,36 @@ class Root:
         self._pinned = Path(trust.client) / "pinned.root.json"
 
     def pin(self, document: bytes) -> None:
-        """Believe this root from now on."""
+        """Believe this root from now on. Raises NotVerified where another is believed."""
+        known = self._known()
+        if known is not None and known != document:
+            raise NotVerified(
+                f"{self._pinned}: this machine believes another root ({digest_of(known)})",
+                f"if the new one is right, remove {self._trust.client} and start again",
+            )
         write_whole(self._pinned, document, sync=True)
+
+    def is_first(self, document: Path) -> bool:
+        """Whether no root is believed here yet, or exactly the one in this file."""
+        known = self._known()
+        return known is None or (document.exists() and known == read_regular(document, _MAX))
+
+    def _known(self) -> bytes | None:
+        """The root that is believed here. Raises MemoryUnusable for a damaged file."""
+        try:
+            known = read_regular(self._pinned, _MAX)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise MemoryUnusable(f"{self._pinned}: unusable ({error})", "restore it from a copy") from None
+        if not known:
+            raise MemoryUnusable(f"{self._pinned}: it is empty", "restore it from a copy")
+        return known
 
     def require(self) -> bytes:
         """The root metadata to start from. Raises NotVerified when there is none that may be believed, or when the one that
         ``trust.root`` names is another than was believed before."""
-        pinned = read_regular(self._pinned, _MAX) if self._pinned.exists() else None
+        pinned = self._known()
         if self._trust.root is not None:
             named = self._read(Path(self._trust.root))
             if pinned is not None and pinned != named:
@@ -51,7 +74,7 @@ class Root:
             if pinned is None:
                 self.pin(named)
             return named
-        return pinned or self._first_use()
+        return self._first_use() if pinned is None else pinned
 
     def _first_use(self) -> bytes:
         offered = Path(self._trust.repository) / "metadata" / "1.root.json"

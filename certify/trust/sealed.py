@@ -53,7 +53,7 @@ class Seal:
             found = msgspec.json.decode(record, type=_Record)
             key = self._keys.public(_ROLE)
             key.verify_signature(Signature(key.keyid, found.signature), found.signed_bytes)
-        except (msgspec.DecodeError, UnverifiedSignatureError, ValueError):
+        except (msgspec.DecodeError, UnverifiedSignatureError, ValueError, RecursionError):
             raise NotVerified(
                 f"{name} was changed, or written by a deployer with another key than the one in {self._keys.path}",
                 "use that deployer's key, or end the rollout where it was begun",
@@ -65,4 +65,4 @@ class Seal:
     def remember(self, name: str, record: str) -> None:
         """That a record has been stored: nothing older counts any more."""
         number = msgspec.json.decode(record, type=_Record).number
-        self._seen.keep({**self._seen.read(), name: number})
+        self._seen.update(lambda seen: {**seen, name: max(number, seen.get(name, 0))})

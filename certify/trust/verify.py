@@ -7,6 +7,7 @@ decision it rests on, by the gate key, and each certificate of that decision, by
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from certify.errors import EvidenceError, NotVerified, TrustError
 from certify.evidence.certificate import Certificate
 from certify.files import read_regular
 from certify.images.candidate import Candidate, digest_of, hex_of
+from certify.locks import locked
 from certify.trust.channels import KEYS_TARGET
 from certify.trust.dsse import MAX_ENVELOPE
 from certify.trust.dsse import verify as verify_envelope
@@ -149,10 +151,14 @@ class Verifier:
 
     def _target(self, path: str) -> bytes | None:
         """A target's bytes through the TUF client workflow (specification, section 5). Raises NotVerified."""
+        client = Path(self._config.trust.client).absolute()
         try:
-            updater = self._client()
-            info = updater.get_targetinfo(path)
-            return Path(updater.download_target(info)).read_bytes() if info else None
+            with locked(client / ".lock"), tempfile.TemporaryDirectory(prefix="certify-target-") as folder:
+                updater = self._client(client)
+                info = updater.get_targetinfo(path)
+                if info is None:
+                    return None
+                return Path(updater.download_target(info, str(Path(folder) / "target"))).read_bytes()
         except ExpiredMetadataError as error:
             raise NotVerified(
                 f"the channel metadata has expired: {error}", "refresh it: certify channels --refresh"
@@ -164,17 +170,14 @@ class Verifier:
         except OSError as error:
             raise TrustError(f"cannot keep what the channel client learnt: {error}", "see trust.client") from None
 
-    def _client(self) -> Updater:
+    def _client(self, client: Path) -> Updater:
         if self._updater is None:
-            client = Path(self._config.trust.client).absolute()
             root = self._root.require()
             if self._remembers:
                 self._remembered.require_time(self._now)
-            (client / "targets").mkdir(parents=True, exist_ok=True)
             self._updater = Updater(
                 metadata_dir=str(client),
                 metadata_base_url=(self._repository / "metadata").as_uri(),
-                target_dir=str(client / "targets"),
                 target_base_url=(self._repository / "targets").as_uri(),
                 fetcher=FileFetcher(),
                 bootstrap=root,

@@ -238,8 +238,10 @@ def test_a_certificate_needs_every_number_from_one(project: Project) -> None:
     from certify.trust.certificates import SignersLog, gaps
 
     log = SignersLog(project.path / "elsewhere")
-    assert gaps(project.candidate.digest, [certificate_of(finished(), 1)], log) == []
-    assert gaps(project.candidate.digest, [certificate_of(finished(), 2)], log) == ["certificate 1 of 2 is missing"]
+    assert gaps(project.candidate.digest, "app", [certificate_of(finished(), 1)], log) == []
+    assert gaps(project.candidate.digest, "app", [certificate_of(finished(), 2)], log) == [
+        "certificate 1 of 2 is missing"
+    ]
 
 
 def test_a_kill_between_signing_and_storing_loses_no_certificate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -310,3 +311,78 @@ def test_a_failed_certificate_under_a_pointer_is_refused(standing: Project, tmp_
 def test_what_a_client_remembers_is_kept_apart_from_what_a_writer_does() -> None:
     trust = Config().trust
     assert trust.client != trust.writer
+
+
+def test_verifying_many_times_at_once_is_all_yes(standing: Project) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def once(_: int) -> bool:
+        return Verifier(standing.config).stands_on(standing.candidate, "staging")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(once, range(40)))
+
+
+@pytest.mark.parametrize("left", ["nothing", "all but the timestamp", "the root of another"])
+def test_what_is_not_whole_is_not_begun_anew(standing: Project, left: str) -> None:
+    """`certify init` where a share is not mounted, or a file is missing, replaces neither files nor what is remembered."""
+    folder = standing.path / "trust" / "metadata"
+    kept = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for path in folder.iterdir():
+        if left == "nothing" or path.name == "timestamp.json":
+            path.unlink()
+    if left == "the root of another":
+        (folder / "1.root.json").write_text("{}")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(TrustError, match="is not whole"):
+        standing.repository.create()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    for name, data in kept.items():
+        (folder / name).write_bytes(data)
+    assert Verifier(standing.config).stands_on(standing.candidate, "staging")
+    assert promote(standing.candidate, "staging", standing.config).serial == 2
+
+
+def test_a_creation_that_was_killed_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from certify.config import Trust
+    from certify.trust import channels, published
+    from certify.trust import root as trusted_root
+
+    trust = Trust(**{name: str(tmp_path / name) for name in ("repository", "keys", "certificates", "client", "writer")})
+    KeyStore(Path(trust.keys)).create()
+    real = channels.write_whole
+    for writes in range(1, 9):
+        left = iter(range(writes))
+
+        def dying(*arguments: Any, _left: Any = left, **more: Any) -> None:
+            next(_left)
+            real(*arguments, **more)
+
+        for module in (channels, trusted_root):
+            monkeypatch.setattr(module, "write_whole", dying)
+        with contextlib.suppress(StopIteration, RuntimeError):
+            channels.ChannelRepository(trust).create()
+    monkeypatch.undo()
+    channels.ChannelRepository(trust).create()
+    assert isinstance(channels.ChannelRepository(trust).read(), published.Published)
+
+
+def test_an_emptied_pin_is_not_first_use(standing: Project) -> None:
+    pin = Path(standing.config.trust.client) / "pinned.root.json"
+    pin.write_bytes(b"")
+    with pytest.raises(TrustError, match="it is empty"):
+        Verifier(standing.config, confirm=lambda _: True).channel("staging", standing.candidate.architecture)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_what_two_remember_at_once_is_the_higher(tmp_path: Path, at_once: bool) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from certify.trust.memory import Remembered
+
+    def add(number: int) -> None:
+        Remembered(tmp_path / "seen.json", dict[str, int], {}).update(lambda seen: {**seen, f"fleet-{number}": number})
+
+    with ThreadPoolExecutor(8 if at_once else 1) as pool:
+        list(pool.map(add, range(30)))
+    assert len(Remembered(tmp_path / "seen.json", dict[str, int], {}).read()) == 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import jsonschema
@@ -43,8 +44,8 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
     assert load_config(None) == Config()
 
 
-def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
-    assert load_config(write(tmp_path, "")) == Config()
+def test_an_empty_mapping_means_the_defaults(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "{}")) == Config()
 
 
 @pytest.mark.parametrize(
@@ -131,3 +132,31 @@ def test_no_text_makes_the_loader_raise_anything_else(tmp_path_factory: pytest.T
         load_config(path)
     except ConfigError as error:
         assert error.message
+
+
+#: Each value twice the one before: a few hundred bytes, and memory without end.
+LAUGHS = "a: &b0 [x, x]\n" + "".join(f"b{n}: &b{n + 1} [*b{n}, *b{n}]\n" for n in range(24))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", ":1: it is empty"),
+        ("# only words\n", ":1: it is empty"),
+        ("product: a\nproduct: b\n", ":2: product is written twice"),
+        ("channels:\n  p: {max_failed_runs: 0}\n  p: {max_failed_runs: 9}\n", ":3: p is written twice"),
+        ("settings: {x: {1: a, '1': b}}\n", "1 is written twice"),
+        (LAUGHS, "nested without end"),
+    ],
+)
+def test_what_could_be_meant_in_two_ways_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "certify.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        load_config(tmp_path / "certify.yaml")
+
+
+def test_the_users_home_is_where_the_keys_are_named_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "certify.yaml").write_text("trust: {keys: ~/keys, root: null}\n")
+    trust = load_config(tmp_path / "certify.yaml").trust
+    assert (trust.keys, trust.root, trust.client) == (f"{tmp_path}/keys", None, ".certify/client")

@@ -123,3 +123,36 @@ def test_an_unusable_key_is_explained(tmp_path: Path, harm: str) -> None:
     assert caught.value.hint
     if harm == "open":
         assert caught.value.hint == f"chmod 600 {private}"
+
+
+def test_a_private_key_outlives_its_public_half(tmp_path: Path) -> None:
+    keys = KeyStore(tmp_path / "keys")
+    keys.create(["root"])
+    public, private = keys.public("root"), (tmp_path / "keys/root.pem").read_bytes()
+    (tmp_path / "keys/root.pub.json").unlink()
+    assert keys.create(["root"]) == []
+    assert (tmp_path / "keys/root.pem").read_bytes() == private
+    assert keys.public("root").to_dict() == public.to_dict()
+    (tmp_path / "keys/root.pub.json").unlink()
+    (tmp_path / "keys/root.pem").unlink()
+    (tmp_path / "keys/root.uri").write_text("hsm:2")
+    with pytest.raises(KeyUnusable, match="no public key"):
+        keys.create(["root"])
+
+
+NO_SIGNATURES = b'{"payloadType":"application/vnd.in-toto+json","payload":"","signatures":'
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [
+        b'{"payloadType":' + b"[" * 100_000,
+        NO_SIGNATURES + b"[" * 100_000,
+        NO_SIGNATURES + b"[" + b'{"sig":"AA=="},' * 5000 + b'{"sig":""}]}',
+    ],
+)
+def test_an_envelope_that_would_cost_much_is_refused(tmp_path: Path, envelope: bytes) -> None:
+    keys = KeyStore(tmp_path / "keys")
+    keys.create(["gate"])
+    with pytest.raises(NotVerified):
+        verify(envelope, [keys.public("gate")], "x")
