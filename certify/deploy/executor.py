@@ -50,10 +50,13 @@ class Executor:
             self._told(action, "…", "")
             seen = self._perform(state, action)
             state = advance(state, seen)
+            if state.status in (
+                Status.ROLLED_BACK,
+                Status.STUCK,
+            ):  # before it is over: a kill in between leaves it to do
+                self._ledger.quarantine(state.plan.fleet, state.plan.release.digest, state.reason)
             self._ledger.observe(state, seen)
             self._told(action, seen.result, seen.detail)
-        if state.status is Status.ROLLED_BACK:
-            self._ledger.quarantine(state.plan.fleet, state.plan.release.digest, state.reason)
         return state
 
     def _perform(self, state: Rollout, action: Action) -> Observation:

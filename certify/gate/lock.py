@@ -7,6 +7,7 @@ may take part in a run.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -143,5 +144,5 @@ def allowed_code(names: Iterable[str], base: Path) -> tuple[Part, ...]:
         except OSError as error:
             raise ConfigError(f"certify.yaml: allow: {name}: {error.strerror}", "name a file, relative to it") from None
         kind = "conftest" if Path(name).name == "conftest.py" else "module" if name.endswith(".py") else "ini"
-        found.append(Part(kind=kind, name=name, digest=digest))
+        found.append(Part(kind=kind, name=os.path.normpath(name), digest=digest))  # as the evidence names it
     return tuple(found)

@@ -16,10 +16,13 @@ from certify_docker.cgroup import Engine, own_group
 
 #: Where the helper volume is mounted when the image needs help: outside every path an image uses.
 TOOLS = "/.certify"
-_INITS = {"init", "systemd", "openrc-init", "runit-init", "s6-svscan", "linuxrc"}
+#: Programs that are an init system where systems keep theirs; anything else of that name is a service like any other.
+_INITS = {"init", "systemd", "openrc-init", "runit-init"}
+_INIT_PLACES = {"/sbin", "/usr/sbin", "/bin", "/usr/bin", "/lib/systemd", "/usr/lib/systemd"}
 #: What systemd wants mounted when it cannot mount (systemd.io/CONTAINER_INTERFACE). Of two that nest the outer comes first.
 _INIT_TMPFS = {"/run": "exec,mode=755", "/run/lock": "", "/tmp": "exec,mode=1777"}
 _ROOT = ("", "0", "root", "0:0", "root:root")
+_SHELL_PLACES = {"/bin", "/usr/bin", "/usr/local/bin"}
 _SHELLS = {"sh", "bash", "ash", "dash", "zsh", "busybox"}
 
 
@@ -28,10 +31,11 @@ def detect(config: ImageConfig) -> str:
     command = config.command
     if not command:
         return "idle"
-    program = PurePosixPath(command[0]).name
-    if program in _INITS:
+    program = PurePosixPath(command[0])
+    if program.name in _INITS and str(program.parent) in _INIT_PLACES:
         return "init"
-    return "idle" if program in _SHELLS and len(command) == 1 else "service"
+    is_shell = program.name in _SHELLS and str(program.parent) in {".", *_SHELL_PLACES}
+    return "idle" if is_shell and len(command) == 1 else "service"
 
 
 def mode_of(candidate: Candidate, settings: ContainerPlatform) -> str:

@@ -98,6 +98,7 @@ class DockerFleet:
     def _watched(self, name: str, release: Release, role: str, how: Any) -> int:
         """Ask for health where the container of ``role`` listens, its digest and its being alive checked all the while."""
         container = self._ensure(name, release, role)
+        began = _starts(self._inspect(name, container))
 
         def still_there() -> None:
             details = self._inspect(name, container)
@@ -105,6 +106,8 @@ class DockerFleet:
                 raise RolloutError(f"it reports {details['Image']}, not {release.config_digest}")
             if not details["State"]["Running"]:
                 raise RolloutError(f"its process 1 has ended with exit code {details['State']['ExitCode']}")
+            if details["State"]["Restarting"] or _starts(details) != began:
+                raise RolloutError("its process 1 ends again and again, and is started anew each time")
 
         still_there()
         samples: int = how(self._sampler(name, container), self._fleet.health, still_there)
@@ -199,6 +202,11 @@ class DockerFleet:
 def _release(found: dict[str, Any]) -> Release:
     labels = found["Labels"]
     return Release(digest=labels[_DIGEST], config_digest=found["ImageID"], resource_uri=labels[_URI])
+
+
+def _starts(details: dict[str, Any]) -> tuple[int, str]:
+    """How often the engine has started it anew, and when last: a process that comes back between two looks runs in both."""
+    return int(details["RestartCount"]), str(details["State"]["StartedAt"])
 
 
 def _own_health(details: dict[str, Any]) -> str:

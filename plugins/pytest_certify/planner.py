@@ -71,6 +71,8 @@ class Planner:
         name = PlannedCheck(template=item.nodeid).name
         if collection.target_of(item) != TARGET or item.nodeid.count(TARGET) != 1:
             raise UsageError(f"{name}: certify runs functions and methods of plain classes, not this")
+        if any("empty parameter set" in str(mark.kwargs.get("reason", "")) for mark in item.iter_markers("skip")):
+            raise UsageError(f"{name}: it has no parameters, so it checks nothing", "give it some, or remove it")
         for mark in item.iter_markers():
             if mark.name not in known:
                 raise UsageError(f"{name}: unknown mark {mark.name!r}", _nearest(mark.name, sorted(known)))
@@ -101,6 +103,7 @@ def plan(suite: FoundSuite) -> SuitePlan:
     planner = Planner(suite)
     where = str(suite.path)
     arguments = ["--collect-only", "-q", "-c", os.devnull, "--rootdir", where, "--confcutdir", where]
+    arguments += ["-W", "error::pytest.PytestAssertRewriteWarning"]
     arguments += ["-p", "no:cacheprovider", "-p", "pytest_certify.plugin", *map(str, suite.arguments())]
     status = pytest.main(arguments, plugins=[certify_fixtures, planner])
     if planner.wrong:

@@ -88,6 +88,7 @@ class CertifySession:
             pytest.exit(harmless(str(error)), returncode=error.exit_code)
         if not hasattr(config.option, "allure_report_dir") or not hasattr(config.option, "capture"):
             raise pytest.UsageError("certify needs the plugins allure_pytest and capture, which -p no:… leaves out")
+        config.addinivalue_line("filterwarnings", "error::pytest.PytestReturnNotNoneWarning")  # a check asserts
         self._alluredir = config.option.allure_report_dir
         if not config.option.collectonly:
             config.option.allure_report_dir = str(self.context.directory / "allure-results")

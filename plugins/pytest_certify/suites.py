@@ -151,7 +151,22 @@ def together(suites: Iterable[FoundSuite]) -> list[FoundSuite]:
             raise UsageError(
                 f"{suite.path}: its folder's name, {suite.name}, is that of an installed suite", "rename the folder"
             )
+    _require_own_modules(kept.values())
     return list(kept.values())
+
+
+def _require_own_modules(suites: Iterable[FoundSuite]) -> None:
+    """Raise UsageError for two folders with a module of one name: Python would load the first for both."""
+    seen: dict[str, FoundSuite] = {}
+    for suite in suites:
+        folders = {path.parent for path in suite.sources() if not (path.parent / "__init__.py").is_file()}
+        for path in sorted(p for p in suite.sources() if p.parent in folders and p.name != "conftest.py"):
+            other = seen.setdefault(path.name, suite)
+            if other is not suite and not suite.package and not other.package:
+                raise UsageError(
+                    f"the suites {other.name} and {suite.name} both have a module {path.name}, and Python would use one for both",
+                    "rename one, or put an empty __init__.py into both folders",
+                )
 
 
 def _installed(name: str, package: str) -> FoundSuite:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
 
-from certify.errors import Unanswered
+from certify.errors import CommandTimeout, OutputLimit, Unanswered
 from certify.images.files import ImageFile, ImageFiles
 from certify.nodes.node import Node
 from certify.nodes.platform import CLOCK_JUMP
@@ -135,7 +135,10 @@ def scan(node: Node, image: ImageFiles | None) -> Scan:
 
 
 def _scan(node: Node, image: ImageFiles | None) -> Scan:
-    listed, started = node.run_many([_LIST, _STARTED], timeout=120)
+    try:
+        listed, started = node.run_many([_LIST, _STARTED], timeout=120)
+    except (OutputLimit, CommandTimeout) as error:
+        raise Unanswered(f"the node's files cannot all be listed: {error.message}", error.hint) from None
     began = _start_time(started.lines) - int(node.how.details.get(CLOCK_JUMP, 0))
     changed = node.machine.changed_paths()
     listing = image.listed() if image else ()

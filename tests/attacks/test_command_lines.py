@@ -182,3 +182,36 @@ def test_what_tools_leave_in_a_suite_is_no_part_of_it(passing: Project, left: st
     path.symlink_to("nobody@nowhere.1") if left.startswith(".#") else path.write_text("x")
     assert passing.run().status == 0
     passing.allowed()
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("check", "status"),
+    [
+        ("def test_x(image): return image.config.user == 'app'\n", 1),
+        ("def test_x(image): assert (image.config.user == 'app', 'the user')\n", 4),
+        ("import pytest\n@pytest.mark.parametrize('path', [])\ndef test_x(image, path): assert path\n", 4),
+    ],
+)
+def test_mistakes_of_a_first_day_are_no_passes(passing: Project, check: str, status: int) -> None:
+    passing.write("checks/test_x.py", check)
+    locked = passing.work.certify("lock")
+    assert (locked.status == 0) is (status == 1), locked.text
+    assert passing.run().status == status
+    if status == 1:
+        passing.refused("failed")
+
+
+@pytest.mark.deep
+def test_two_suites_do_not_share_a_module(failing: Project) -> None:
+    """The first one's would be loaded for both."""
+    failing.write("aaa/expected.py", "USER = '65532'\n")
+    failing.write("aaa/test_a.py", "from expected import USER\ndef test_a(image): assert USER\n")
+    failing.write("checks/expected.py", "USER = 'app'\n")
+    failing.write("checks/test_bad.py", "from expected import USER\n" + BAD.replace('"app"', "USER"))
+    config = (failing.path / "certify.yaml").read_text()
+    failing.write("certify.yaml", config.replace("suites: [./checks]", "suites: [./aaa, ./checks]"))
+    assert failing.work.certify("lock").status == 2
+    done = failing.run("--suite", "./aaa", "--suite", "./checks")
+    assert done.status == 4, done.text
+    assert "both have a module expected.py" in done.err

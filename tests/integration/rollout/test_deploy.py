@@ -72,6 +72,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, make_image: MakeImage) -> 
         v: make_image(f"fleet{v}", entrypoint=["/web", *a], ports=["8080/tcp"], user="1000", files=WEB)
         for v, a in arguments.items()
     }
+    comes_back = "case $HOSTNAME in a|b) sleep 1; exit 3;; esac; exec sleep 600"  # it ends, as an instance only
+    files = {path: {"copy": "/usr/bin/busybox", "mode": "0755"} for path in ("/bin/sh", "/bin/sleep")}
+    images["4"] = make_image("fleet4", entrypoint=["/bin/sh", "-c", comes_back], user="1000", files=files)
     done = work.pytest(
         *(x for image in images.values() for x in ("--image", image)), "--suite", "./ours", "--sign", "-q"
     )
@@ -152,6 +155,18 @@ def test_a_failed_digest_is_quarantined(fleet: Fleet) -> None:
     one = fleet.work.certify("rollout", "status", mine[0]["id"])
     assert "validate" in one.out
     assert "HTTP status 500" in one.out
+
+
+def test_a_process_that_comes_back_between_two_looks_is_no_health(fleet: Fleet) -> None:
+    """Without a port to ask, a container that its engine starts again and again seems to run."""
+    file = fleet.work.path / "fleet.yaml"
+    text = file.read_text().replace("port: 8080, path: /healthz, ", "").replace("soak: 200ms", "soak: 4s")
+    file.write_text(text)
+    fleet.promote("4")
+    said = fleet.deploy(status=1)
+    assert "rolled-back" in said
+    assert "ends again and again" in said or "has ended with exit code 3" in said
+    assert fleet.containers() == []
 
 
 def test_a_first_deployment_that_fails_leaves_nothing(fleet: Fleet) -> None:

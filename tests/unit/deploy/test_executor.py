@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from certify.config import Fleet, Health, Instance
 from certify.deploy.executor import Executor
 from certify.deploy.plan import lint, make_plan
-from certify.deploy.rollout import Rollout, Status, begin
+from certify.deploy.rollout import Observation, Rollout, Status, begin
 from certify.errors import LeaseLost, NotVerified, RolloutError
 from certify.ledger.rollouts import RolloutLedger
 from certify.trust.pointer import Pointer
@@ -205,3 +205,23 @@ def test_an_older_state_that_was_put_back_is_not_carried_on(tmp_path: Path) -> N
         database.commit()
     with pytest.raises(NotVerified, match="an older state"):
         ledger.unfinished("web")
+
+
+@pytest.mark.parametrize("fails", [{("soak", "web-1")}, {("soak", "web-1"), ("restore", "web-1")}])
+def test_a_digest_that_failed_is_quarantined_before_it_is_over(tmp_path: Path, fails: set[tuple[str, str]]) -> None:
+    """Also where the way back failed, and where the deployer died right before the end was written down."""
+    fleet, ledger = old_fleet(fail=fails), ledger_at(tmp_path)
+    real = ledger.observe
+
+    def dying(state: Rollout, seen: Observation) -> None:
+        if state.status in (Status.ROLLED_BACK, Status.STUCK):
+            raise Killed
+        real(state, seen)
+
+    ledger.observe = dying  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        go(ledger, fleet)
+    again = ledger_at(tmp_path)
+    assert again.quarantined("web", NEW.digest)
+    assert again.unfinished("web") is not None
+    assert go(again, fleet).status in (Status.ROLLED_BACK, Status.STUCK)
