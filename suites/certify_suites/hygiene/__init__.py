@@ -47,5 +47,5 @@ DEFAULTS: dict[str, Any] = {
     "secrets_allowed": [],
     "logs_allowed": [],
     "build_tools_allowed": [],
-    "search_in": ["/etc", "/root", "/home", "/opt", "/srv", "/usr/local", "/app", "/var/lib", "/var/www"],
+    "search_in": ["/etc", "/root", "/home", "/opt", "/srv", "/usr/local", "/app", "/var/lib", "/var/www", "/usr/src", "/certs", "/tls"],
 }
