@@ -92,7 +92,9 @@ def _mb(count: int) -> str:
 def _print_rows(rows: list[tuple[str, str]]) -> None:
     for name, value in rows:
         if value:
-            click.echo(f"{name:<10} {printable(value)}")
+            click.echo(
+                f"{name:<10} {printable(value.replace(chr(10), '?'))}"
+            )  # one line: another would look like a fact
 
 
 @click.command()

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+from msgspec import Struct
+
 from certify.errors import DigestMismatch, ImageInvalid, WrongPlatform
 from certify.images.reference import Reference
 
@@ -226,30 +229,51 @@ def parse_config(raw: bytes, what: str) -> tuple[dict[str, Any], ImageConfig]:
             raise ImageInvalid(f"{what}: its {name} is no name", "do not use this image")
     try:
         return document, image_config(document.get("config") or document.get("Config") or {})
-    except (AttributeError, TypeError) as error:
+    except TypeError as error:
         raise ImageInvalid(f"{what}: the image config is malformed ({error})", "rebuild the image") from None
 
 
-def image_config(inner: dict[str, Any]) -> ImageConfig:
-    """What certify uses of a config's ``config`` object. Raises AttributeError or TypeError for a malformed one."""
+class _Healthcheck(Struct, rename="pascal"):
+    test: list[str] | None = None
+
+
+class _Config(Struct, rename="pascal"):
+    """The ``config`` object (image-spec config.md), as far as it is used; the engine's ``inspect`` says the same."""
+
+    entrypoint: list[str] | None = None
+    cmd: list[str] | None = None
+    user: str | None = None
+    exposed_ports: dict[str, Any] | None = None
+    volumes: dict[str, Any] | None = None
+    env: list[str] | None = None
+    labels: dict[str, str] | None = None
+    working_dir: str | None = None
+    stop_signal: str | None = None
+    healthcheck: _Healthcheck | None = None
+
+
+def image_config(inner: Any) -> ImageConfig:
+    """What certify uses of a config's ``config`` object. Raises TypeError for a malformed one."""
+    try:
+        found = msgspec.convert(inner, _Config)
+    except msgspec.ValidationError as error:
+        raise TypeError(str(error)) from None
     return ImageConfig(
-        entrypoint=tuple(inner.get("Entrypoint") or ()),
-        cmd=tuple(inner.get("Cmd") or ()),
-        user=inner.get("User") or "",
-        ports=tuple(sorted(inner.get("ExposedPorts") or ())),
-        volumes=tuple(sorted(inner.get("Volumes") or ())),
-        env=tuple(inner.get("Env") or ()),
-        labels=tuple(sorted((inner.get("Labels") or {}).items())),
-        workdir=inner.get("WorkingDir") or "",
-        stop_signal=inner.get("StopSignal") or "",
-        healthcheck=tuple((inner.get("Healthcheck") or {}).get("Test") or ()),
+        entrypoint=tuple(found.entrypoint or ()),
+        cmd=tuple(found.cmd or ()),
+        user=found.user or "",
+        ports=tuple(sorted(found.exposed_ports or ())),
+        volumes=tuple(sorted(found.volumes or ())),
+        env=tuple(found.env or ()),
+        labels=tuple(sorted((found.labels or {}).items())),
+        workdir=found.working_dir or "",
+        stop_signal=found.stop_signal or "",
+        healthcheck=tuple((found.healthcheck.test if found.healthcheck else None) or ()),
     )
 
 
 def parse_document(raw: bytes, what: str) -> dict[str, Any]:
     """Read one JSON object of an untrusted image. Raises ImageInvalid."""
-    import msgspec
-
     if len(raw) > MAX_DOCUMENT:
         raise ImageInvalid(f"{what}: larger than {MAX_DOCUMENT} bytes", "no real image needs that; do not use it")
     try:

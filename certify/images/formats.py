@@ -6,11 +6,15 @@ Archives are hostile: only regular members with plain relative names count, and 
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from certify.errors import DigestMismatch, ImageInvalid, ImageNotFound, WrongPlatform
 from certify.images.candidate import (
@@ -24,6 +28,7 @@ from certify.images.candidate import (
     this_architecture,
 )
 from certify.images.reference import DIGEST, Reference
+from certify.images.tar_headers import require_plain
 
 PIECE = 1024 * 1024
 INDEX_TYPES = (
@@ -75,6 +80,17 @@ class Directory:
         return path
 
 
+def _unpacking(path: Path) -> BinaryIO:
+    """A file's bytes, unpacked where they are packed."""
+    with path.open("rb") as file:
+        first = file.read(6)
+    if first.startswith(b"\x1f\x8b"):
+        return cast("BinaryIO", gzip.open(path))
+    if first.startswith(b"BZh"):
+        return cast("BinaryIO", bz2.open(path))
+    return cast("BinaryIO", lzma.open(path)) if first == b"\xfd7zXZ\0" else path.open("rb")
+
+
 class Archive:
     """Regular members of one tar file, plain or compressed. Unsafe names and links are refused, not skipped."""
 
@@ -83,9 +99,11 @@ class Archive:
         if not path.is_file():
             raise ImageNotFound(f"{path}: no such file", "check the path after the transport")
         try:
+            with _unpacking(path) as plain:
+                require_plain(plain, str(path))
             with tarfile.open(path) as tar:
                 self._members = dict(self._index(tar))
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
             raise ImageInvalid(
                 f"{path}: not a whole tar archive ({error})", "it is cut or damaged; copy it again"
             ) from None
@@ -249,9 +267,10 @@ class DockerArchiveTransport:
 
         try:
             entries = msgspec.json.decode(files.read("manifest.json"), type=list[dict[str, Any]])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            tagged = [msgspec.convert(entry.get("RepoTags") or [], list[str]) for entry in entries]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ImageInvalid(f"{reference}: manifest.json: {error}", "save the image again") from None
-        tags = [tag for entry in entries for tag in entry.get("RepoTags") or ()]
+        tags = [tag for names in tagged for tag in names]
         if reference.tag:
             entries = [entry for entry in entries if reference.tag in (entry.get("RepoTags") or ())]
         if len(entries) != 1:
@@ -314,6 +333,7 @@ def descriptors(document: dict[str, Any], key: str, what: str) -> list[dict[str,
         raise ImageInvalid(f"{what}: no {key} in the manifest", "this is no image manifest")
     for item in found:
         sound = isinstance(item, dict) and isinstance(item.get("size"), int) and item["size"] >= 0
+        sound = sound and all(isinstance(item.get(name) or {}, dict) for name in ("platform", "annotations"))
         if not sound or not DIGEST.fullmatch(str(item.get("digest"))):
             raise ImageInvalid(f"{what}: malformed descriptor in {key}", "certify reads sha256 descriptors only")
     return found
@@ -327,7 +347,8 @@ def check_blob(raw: bytes, digest: str, what: str) -> None:
 
 def diff_ids_of(config: dict[str, Any], what: str) -> tuple[str, ...]:
     """The config's uncompressed layer digests (image-spec config.md, ``rootfs.diff_ids``)."""
-    ids = (config.get("rootfs") or {}).get("diff_ids")
+    rootfs = config.get("rootfs")
+    ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(ids, list) or not all(isinstance(x, str) and DIGEST.fullmatch(x) for x in ids):
         raise ImageInvalid(f"{what}: the config lists no sound rootfs.diff_ids", "rebuild the image")
     return tuple(ids)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MOST = 2_000_000
 _DEEPEST = 200
+_LONGEST = 4096  # a path's, in bytes
 
 
 class DiskFiles:
@@ -25,15 +26,12 @@ class DiskFiles:
 
     def __init__(self, source: DiskSource) -> None:
         self._what = str(source.candidate.reference)
-        self._stack = ExitStack()
         self._numbers: dict[str, int] = {}
-        try:
-            self._volume: Any = self._stack.enter_context(volume(source, root_partition(source)))
+        with ExitStack() as stack:  # what a damaged filesystem makes its reader say, the volume names
+            self._volume: Any = stack.enter_context(volume(source, root_partition(source)))
             self._listed = tuple(self._walk(self._volume, self._volume.root, "", 0))
-            self._by_path = {file.path: file for file in self._listed}
-        except BaseException:
-            self._stack.close()
-            raise
+            self._stack = stack.pop_all()
+        self._by_path = {file.path: file for file in self._listed}
 
     def listed(self) -> tuple[ImageFile, ...]:
         return self._listed
@@ -48,13 +46,19 @@ class DiskFiles:
                     raise ImageInvalid(
                         f"{path} is larger than {MOST_READ} bytes", "a file that is read as text never is"
                     )
-                return (
-                    bytes(self._volume.inodes[self._numbers[path]].open().read()) if stat.S_ISREG(file.mode) else None
-                )
+                return self._data(path) if stat.S_ISREG(file.mode) else None
             folder = path.rpartition("/")[0]
             path = file.link if file.link.startswith("/") else f"{folder}/{file.link}"
             path = posixpath.normpath(path)
         return None
+
+    def _data(self, path: str) -> bytes:
+        try:
+            return bytes(self._volume.inodes[self._numbers[path]].open().read())
+        except Exception as error:  # noqa: BLE001 - the reader's errors on hostile bytes are of any kind
+            raise ImageInvalid(
+                f"{self._what}: {path} is damaged ({type(error).__name__}: {error})"[:300], "run e2fsck on the original"
+            ) from None
 
     def close(self) -> None:
         self._stack.close()
@@ -76,6 +80,8 @@ class DiskFiles:
             inode = found.inodes[entry.inode]
             self._numbers[path] = int(entry.inode)
             mode = int(inode.i_mode)
+            if stat.S_ISLNK(mode) and int(inode.i_size) > _LONGEST:
+                raise ImageInvalid(f"{self._what}: {path} leads to a name of {inode.i_size} bytes", "run e2fsck on it")
             link = bytes(inode.readlink()).decode("utf-8", "surrogateescape") if stat.S_ISLNK(mode) else ""
             yield ImageFile(path, mode, int(inode.i_uid), int(inode.i_gid), int(inode.i_size), link)
             if stat.S_ISDIR(mode):

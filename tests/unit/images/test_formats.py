@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -10,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from certify.config import Images
 from certify.errors import BadReference, DigestMismatch, ImageError, ImageInvalid, ImageNotFound, WrongPlatform
-from certify.images.candidate import this_architecture
+from certify.images.candidate import parse_config, this_architecture
+from certify.images.layers import require_layers
 from certify.images.pack import docker_archive as packed
 from certify.images.resolve import Resolver
 from tests.unit.images.imagefiles import REF_NAME, blob, docker_archive, image, index, layout, simple_layout, tar_of
@@ -176,3 +180,49 @@ def test_one_changed_byte_is_found_or_harmless(tmp_path: Path, at: int, value: i
     else:
         same_config = source.candidate.digest == wanted.digest
         assert source.candidate.diff_ids == wanted.diff_ids or not same_config
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        {"User": 5}, {"Entrypoint": [1, 2]}, {"Entrypoint": "sh"}, {"Env": {"A": "b"}}, {"Labels": {"a": 1}},
+        {"ExposedPorts": ["80/tcp"]}, {"Healthcheck": ["CMD"]}, {"WorkingDir": {}}, [1], "x",
+    ],
+)  # fmt: skip
+def test_a_config_of_other_types_is_refused(inner: object) -> None:
+    with pytest.raises(ImageInvalid, match="malformed"):
+        parse_config(json.dumps({"os": "linux", "config": inner}).encode(), "x")
+
+
+@pytest.mark.parametrize("more", [{"annotations": ["x"]}, {"annotations": "x"}, {"platform": 5}])
+def test_a_descriptor_of_other_types_is_refused(tmp_path: Path, more: dict[str, object]) -> None:
+    blobs, descriptor = image()
+    path = layout(tmp_path / "i", blobs, [{**descriptor, **more}])
+    with pytest.raises(ImageInvalid, match="malformed descriptor"):
+        RESOLVER.open(f"oci:{path}:v1")
+
+
+def test_layers_that_a_tool_has_packed_in_a_docker_archive_are_read(tmp_path: Path) -> None:
+    """crane and others write gzip where `docker save` writes plain tar."""
+    plain = docker_archive(tmp_path / "a.tar")
+    with tarfile.open(plain) as old, tarfile.open(tmp_path / "b.tar", "w") as new:
+        [entry] = json.loads(old.extractfile("manifest.json").read())  # type: ignore[union-attr]
+        for member in old:
+            data = old.extractfile(member).read()  # type: ignore[union-attr]
+            data = gzip.compress(data) if member.name in entry["Layers"] else data
+            member.size = len(data)
+            new.addfile(member, io.BytesIO(data))
+    source = RESOLVER.open(f"docker-archive:{tmp_path / 'b.tar'}")
+    require_layers(source, Images())
+    assert source.candidate.digest == RESOLVER.open(f"docker-archive:{plain}").candidate.digest
+
+
+@pytest.mark.parametrize("packing", ["gz", "bz2", "xz"])
+def test_a_packed_archive_with_an_endless_header_costs_no_memory(tmp_path: Path, packing: str) -> None:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = b"x", 3 * 1024**3
+    with tarfile.open(tmp_path / "a.tar", f"w:{packing}") as tar:
+        tar.fileobj.write(info.tobuf(tarfile.USTAR_FORMAT) + bytes(1024 * 1024))  # type: ignore[union-attr]
+    (tmp_path / "a.tar").replace(tmp_path / "a")
+    with pytest.raises(ImageInvalid, match="not every reader reads alike"):
+        RESOLVER.open(f"docker-archive:{tmp_path / 'a'}")
