@@ -7,7 +7,6 @@ file it is given.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -17,7 +16,7 @@ import yaml
 from msgspec import Meta, Struct
 
 from certify.errors import ConfigError
-from certify.files import read_regular
+from certify.yaml_file import read_yaml
 
 _DURATION = r"^[0-9]+(ms|s|m|h|d|w)$(?!\n)"
 _SIZE = r"^[0-9]+(KiB|MiB|GiB|B)$(?!\n)"
@@ -28,10 +27,6 @@ Name = Annotated[str, Meta(pattern=_NAME, description="lower case letters, digit
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _LONGEST = 100 * 366 * 86400
 _BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-#: Configuration files larger than this are refused, in bytes.
-_MOST = 4 * 1024 * 1024
-#: Values in one file, aliases counted each time.
-_MOST_NODES = 200_000
 PLATFORMS = ("container", "vm", "metal")
 T = TypeVar("T")
 
@@ -285,25 +280,7 @@ def load_fleet(path: Path) -> Fleet:
 
 def load(path: Path, model: type[T]) -> T:
     """Read one YAML file into ``model``. Raises ConfigError with file and line."""
-    try:
-        text = read_regular(path, _MOST).decode("utf-8")
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        _require_unambiguous(tree, path)
-        data = _string_keys(yaml.safe_load(text))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}", "name the file, or write one with `certify init`") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text", "save it as UTF-8") from None
-    except RecursionError:
-        raise ConfigError(
-            f"{path}:1: it contains itself, or is nested without end", "write it without aliases"
-        ) from None
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f"{path}{line}: not YAML: {getattr(error, 'problem', error)}", "check the indentation"
-        ) from None
+    tree, data = read_yaml(path)
     try:
         return msgspec.convert(data, model)
     except msgspec.ValidationError as error:
@@ -312,39 +289,10 @@ def load(path: Path, model: type[T]) -> T:
         raise ConfigError(f"{path}: a name or value in it is no text (half of a character)", "write it out") from None
 
 
-def _require_unambiguous(tree: yaml.Node | None, path: Path) -> None:
-    """Raise ConfigError for an empty file, for a setting that is written twice, and for one that aliases make endless."""
-    if tree is None:
-        raise ConfigError(f"{path}:1: it is empty", "write settings into it, or remove it: `certify init` writes one")
-    waiting, seen = [tree], 0
-    while waiting:
-        node = waiting.pop()
-        seen += 1
-        if seen > _MOST_NODES:
-            raise ConfigError(f"{path}:1: it contains itself, or is nested without end", "write it without aliases")
-        if isinstance(node, yaml.MappingNode):
-            count = Counter(str(key.value) for key, _ in node.value)
-            twice = next((key for key, _ in reversed(node.value) if count[str(key.value)] > 1), None)
-            if twice is not None:
-                raise ConfigError(
-                    f"{path}:{twice.start_mark.line + 1}: {twice.value} is written twice", "write it once"
-                )
-            waiting += [value for _, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += node.value
-
-
 def schema(model: type[Any] = Config) -> dict[str, Any]:
     """The JSON Schema (2020-12) of a model."""
     document = msgspec.json.schema(model)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": model.__name__, **document}
-
-
-def _string_keys(value: Any) -> Any:
-    """YAML keys may be numbers (``8081: 8080``); the models' are strings, as in JSON."""
-    if isinstance(value, dict):
-        return {str(k): _string_keys(v) for k, v in value.items()}
-    return [_string_keys(item) for item in value] if isinstance(value, list) else value
 
 
 def _explain(error: msgspec.ValidationError, path: Path, tree: Any, data: Any, model: type[Any]) -> ConfigError:

@@ -26,7 +26,7 @@ def locked(path: Path, patience: float | None = None, waiting: Callable[[], None
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = None if patience is None else time.monotonic() + patience
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             _take(descriptor, deadline, waiting)
             if _is_still(path, descriptor):

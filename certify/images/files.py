@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,9 +42,9 @@ class ImageFiles(Protocol):
         :data:`MOST_READ`."""
         ...
 
-    def buried(self) -> tuple[tuple[ImageFile, bytes], ...]:
-        """Files that are in the image's bytes though nothing shows them, because a later layer replaces or removes them, with
-        what they hold; those of at most :data:`MOST_BURIED` bytes. Whoever has the image can read them."""
+    def buried(self) -> Iterator[tuple[ImageFile, Callable[[], bytes]]]:
+        """Files that are in the image's bytes though nothing shows them, because a later layer replaces or removes them, each
+        with a way to read it; those of at most :data:`MOST_BURIED` bytes. Whoever has the image can read them."""
         ...
 
     def close(self) -> None:

@@ -12,8 +12,10 @@ import posixpath
 import stat
 import tarfile
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
@@ -118,14 +120,15 @@ class RootFilesystem:
         link, capable = info.linkname if info.issym() else "", _CAPABILITY in info.pax_headers
         return ImageFile(f"/{name}", mode, info.uid, info.gid, info.size, link, capable)
 
-    def buried(self) -> tuple[tuple[ImageFile, bytes], ...]:
-        """What later layers replaced or removed, each with its content."""
-        found = []
+    def buried(self) -> Iterator[tuple[ImageFile, Callable[[], bytes]]]:
+        """What later layers replaced or removed, each with a way to read it."""
         for name, entry in self._gone:
             if entry.info.isreg() and 0 < entry.info.size <= MOST_BURIED:
-                data = self._data(entry)
-                found.append((self._listed(name, entry), data.read() if data else b""))
-        return tuple(found)
+                yield self._listed(name, entry), partial(self._whole, entry)
+
+    def _whole(self, entry: Entry) -> bytes:
+        data = self._data(entry)
+        return data.read() if data else b""
 
     def _linked(self, info: tarfile.TarInfo) -> Entry | None:
         """The file that a hard link, or a hard link to one, is."""
@@ -192,8 +195,17 @@ class RootFilesystem:
             info = copy.copy(member)
             info.name = name
             if info.islnk():
-                info.linkname = _normal(member.linkname, what)
+                info.linkname = self._first_name(_normal(member.linkname, what), mine)
             mine[name] = Entry(info, number, member)
+
+    def _first_name(self, name: str, mine: dict[str, Entry]) -> str:
+        """The name that a link to ``name`` leads to in the end: links to links would be other files when one is replaced."""
+        for _ in range(64):
+            entry = mine.get(name) or self.entries.get(name)
+            if entry is None or not entry.info.islnk():
+                break
+            name = entry.info.linkname
+        return name
 
     def _hide(self, name: str) -> None:
         self._keep_linked({name})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from certify.errors import ImageInvalid
@@ -19,14 +20,13 @@ _GNU = b"ustar  \x00"
 _PREFIX = slice(345, 500)
 #: mode, uid, gid, size, mtime, checksum, device numbers.
 _NUMBERS = (slice(100, 108), slice(108, 116), slice(116, 124), slice(124, 136), slice(136, 148), slice(148, 156))
-_DEVICE = (slice(329, 337), slice(337, 345))
+_DEVICES = slice(329, 345)
 _OCTAL = re.compile(rb" *[0-7]*[ \0]*")
-_FILES = b"\x007"
-#: Types whose data follows: files, and what says more of the file behind it.
-_WITH_DATA = b"0" + _FILES + b"LKSxg"
-_KNOWN = b"123456" + _WITH_DATA
+#: A file; what says more of the file behind it; everything else has no data.
+_FILE, _SAYS_MORE = b"0\x00", b"LKxg"
+_KNOWN = b"123456" + _FILE + _SAYS_MORE
 _RECORDS = re.compile(
-    r"path|linkpath|size|[ug]id|[ug]name|[mac]time|comment|hdrcharset|(SCHILY|LIBARCHIVE|GNU|RHT|MSWINDOWS)\..+"
+    r"path|linkpath|size|[ug]id|[ug]name|[mac]time|comment|hdrcharset|(SCHILY|LIBARCHIVE|RHT|MSWINDOWS)\..+"
 )
 _MOST_RECORDS = 1024 * 1024
 
@@ -36,9 +36,11 @@ def require_plain(file: BinaryIO, what: str) -> None:
     read differently."""
     file.seek(0)
     try:
-        size: int | None = None
+        said = _Said()
         while (block := file.read(_BLOCK)) and block != _NOTHING:
-            size = _next(file, block, size)
+            said = _next(file, block, said)
+        if said.kinds:
+            raise ValueError("it ends where a file was announced")
         _require_end(file)
     except (ValueError, UnicodeDecodeError) as error:
         raise ImageInvalid(
@@ -49,20 +51,45 @@ def require_plain(file: BinaryIO, what: str) -> None:
         file.seek(0)
 
 
-def _next(file: BinaryIO, block: bytes, size: int | None) -> int | None:
-    """Past one header and its data. ``size`` is what a pax header said of it; returns what this one says of the next."""
+@dataclass(frozen=True)
+class _Said:
+    """What headers have said of the file that comes next: their types, and its size."""
+
+    kinds: bytes = b""
+    size: int | None = None
+
+
+def _next(file: BinaryIO, block: bytes, said: _Said) -> _Said:
+    """Past one header and its data; returns what is known then of the file behind it."""
     _require_header(block)
-    kind = block[156:157]
-    length = size if size is not None and kind in _FILES + b"0" else _number(block[124:136])
-    if kind in (b"g", b"x"):
-        if length > _MOST_RECORDS:
-            raise ValueError(f"a header of {length} bytes")
-        found = _records(file.read(length), everywhere=kind == b"g")
-        file.seek(-length % _BLOCK, os.SEEK_CUR)
-        return int(found["size"]) if "size" in found and kind == b"x" else None
-    if kind in _WITH_DATA:
+    kind, length = block[156:157], _number(block[124:136])
+    if kind in _SAYS_MORE:
+        return _more(file, kind, length, said)
+    if kind == b"\0" and (said.kinds or block[:100].partition(b"\0")[0].endswith(b"/")):
+        raise ValueError("an old header that could be a folder's")
+    if kind in _FILE:
+        length = length if said.size is None else said.size
         file.seek(length + -length % _BLOCK, os.SEEK_CUR)
-    return size if kind in b"LK" else None
+    return _Said()
+
+
+def _more(file: BinaryIO, kind: bytes, length: int, said: _Said) -> _Said:
+    """A header about the file behind it, or about all of them."""
+    if length > _MOST_RECORDS:
+        raise ValueError(f"a header of {length} bytes")
+    data = file.read(length)
+    file.seek(-length % _BLOCK, os.SEEK_CUR)
+    if kind == b"g":
+        _records(data, everywhere=True)
+        return said
+    if kind in said.kinds or (said.kinds and b"x" in said.kinds + kind):
+        raise ValueError("two headers about one file")
+    if kind != b"x":
+        if not data.rstrip(b"\0"):
+            raise ValueError("an empty name")
+        return _Said(said.kinds + kind, said.size)
+    size = _records(data, everywhere=False).get("size")
+    return _Said(said.kinds + kind, said.size if size is None else int(size))
 
 
 def _require_header(block: bytes) -> None:
@@ -71,13 +98,15 @@ def _require_header(block: bytes) -> None:
     magic, kind = block[257:265], block[156:157]
     if magic not in _MAGICS or kind not in _KNOWN:
         raise ValueError(f"magic {magic!r}, type {kind!r}")
-    if magic == _GNU and kind != b"S" and block[_PREFIX].strip(b"\0"):
+    if magic == _GNU and block[_PREFIX].strip(b"\0"):
         raise ValueError("a prefix that GNU tar does not write")
     for place in _NUMBERS:
         _number(block[place])
-    for place in _DEVICE:
-        if _number(block[place]) and kind not in b"34":
-            raise ValueError("device numbers of no device")
+    if block[_DEVICES].strip(b"0\0 ") and kind not in b"34":
+        raise ValueError("device numbers of no device")
+    if kind in b"34":
+        _number(block[329:337])
+        _number(block[337:345])
     unsigned = sum(block) - sum(block[148:156]) + 8 * 32
     if _number(block[148:156]) != unsigned:
         raise ValueError("a wrong checksum")
@@ -85,8 +114,8 @@ def _require_header(block: bytes) -> None:
 
 def _number(field: bytes) -> int:
     """An octal number, or GNU tar's base 256."""
-    if field[0] in (0x80, 0xFF):
-        return int.from_bytes(field[1:], "big") if field[0] == 0x80 else 0
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
     if not _OCTAL.fullmatch(field):
         raise ValueError(f"the number {field!r}")
     return int(field.strip(b" \0") or b"0", 8)
@@ -106,6 +135,8 @@ def _records(data: bytes, *, everywhere: bool) -> dict[str, str]:
             raise ValueError(f"the record {name[:40]!r}")
         if everywhere and name != "comment":
             raise ValueError(f"{name[:40]!r} for all files behind it")
+        if not value and name in ("path", "linkpath", "size", "uid", "gid"):
+            raise ValueError(f"an empty {name}")
         found[name] = value.decode("utf-8", "surrogateescape")
         if name in ("size", "uid", "gid") and not (found[name].isascii() and found[name].isdigit()):
             raise ValueError(f"the record {name}={found[name][:20]!r}")

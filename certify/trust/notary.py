@@ -191,7 +191,7 @@ class Notary:
         silent = message.workers - (self._line.heard_from() if self._line and message.workers else 0)
         for target in self._run.targets:
             problems = [*message.problems, *sorted(self._changed)]
-            if silent:
+            if silent > 0:
                 problems.append(f"{silent} workers did not tell what they loaded")
             how = message.booted.get(target.id, Booted())
             if how.details.get("snapshot") == FROM_CACHE and own_check(BOOTS_COLD, target.id) not in self._checks:
@@ -237,10 +237,9 @@ def _as_booted(target: Target, how: Booted) -> Target:
 def _messages(source: BinaryIO) -> Iterator[Message]:
     """The messages up to one that was cut in the middle, because the run's process is gone."""
     for line in source:
-        try:
-            yield msgspec.json.decode(line, type=Message)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        if not line.endswith(b"\n"):
             return
+        yield msgspec.json.decode(line, type=Message)
 
 
 def serve(source: BinaryIO, sink: BinaryIO, address: str = "") -> None:

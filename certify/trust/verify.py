@@ -152,9 +152,10 @@ class Verifier:
     def _target(self, path: str) -> bytes | None:
         """A target's bytes through the TUF client workflow (specification, section 5). Raises NotVerified."""
         client = Path(self._config.trust.client).absolute()
+        root = self._root.require()  # it may ask a person: nobody else waits for that
         try:
             with locked(client / ".lock"), tempfile.TemporaryDirectory(prefix="certify-target-") as folder:
-                updater = self._client(client)
+                updater = self._client(client, root)
                 info = updater.get_targetinfo(path)
                 if info is None:
                     return None
@@ -170,9 +171,8 @@ class Verifier:
         except OSError as error:
             raise TrustError(f"cannot keep what the channel client learnt: {error}", "see trust.client") from None
 
-    def _client(self, client: Path) -> Updater:
+    def _client(self, client: Path, root: bytes) -> Updater:
         if self._updater is None:
-            root = self._root.require()
             if self._remembers:
                 self._remembered.require_time(self._now)
             self._updater = Updater(

@@ -7,7 +7,6 @@ is told *before* the file's first line runs, and forgets nothing; how the run's 
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
@@ -25,6 +24,8 @@ _HARMLESS = (
     "dev", "utf8", "faulthandler", "tracemalloc", "importtime", "showrefcount", "no_debug_ranges", "int_max_str_digits",
     "warn_default_encoding", "frozen_modules",
 )  # fmt: skip
+#: What files of modules end with.
+_MODULES = (".py", ".pyc", ".so")
 #: Entry points that bring code into a run.
 _GROUPS = ("pytest11", "certify")
 #: What a worker of xdist calls itself.
@@ -54,7 +55,7 @@ class Witness:
         places = list(suites)
         found = {
             _named(told, base) if isinstance(told, Loaded) else told
-            for told in (*self._told, *self._started)
+            for told in (*self._told.copy(), *self._started)
             if not (isinstance(told, Loaded) and any(place.holds(Path(told.path)) for place in places))
         }
         return tuple(sorted(found))
@@ -124,27 +125,48 @@ def _asked_to_run(argv: Sequence[str]) -> tuple[str, str]:
 
 def _is_isolated(argv: Sequence[str]) -> bool:
     """Whether an interpreter was told to leave the current folder out (``-P``, ``-I``)."""
-    clusters = itertools.takewhile(lambda argument: argument.startswith("-"), argv[1:])
-    return any(set(cluster.partition("m")[0]) & {"P", "I"} for cluster in clusters if not cluster.startswith("--"))
+    return any({"P", "I"} & letters for letters in _letters(argv))
+
+
+def _letters(argv: Sequence[str]) -> Iterator[set[str]]:
+    """The interpreter's own one-letter options, cluster by cluster, up to what it runs."""
+    rest = iter(argv[1:])
+    for argument in rest:
+        if not argument.startswith("-"):
+            return
+        if argument.startswith("--"):
+            next(rest, None)
+            continue
+        taking = next((at for at, letter in enumerate(argument) if letter in "cmWX"), len(argument))
+        yield set(argument[1:taking])
+        if argument[taking : taking + 1] in ("c", "m"):
+            return
+        if taking == len(argument) - 1:
+            next(rest, None)
 
 
 def _shadows(folder: Path) -> Iterator[Loaded | Part]:
     """What lies in the current folder and is taken for what is installed: modules of its names, and packages' metadata."""
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        yield Part(kind="module", name=f"the current folder, which cannot be looked at ({error.strerror})")
+        return
+    for path in paths:
         if path.suffix in (".dist-info", ".egg-info"):
             points = path / "entry_points.txt"
             if points.is_file() and any(group in points.read_text("utf-8", "replace") for group in _GROUPS):
                 yield Part(kind="ini", name=path.name)
         elif path.is_dir():
-            if (path / "__init__.py").exists() and _is_installed_elsewhere(path.name, path):
-                yield loaded(str(path / "__init__.py"))
-        elif path.suffix in (".py", ".pyc", ".so") and _is_installed_elsewhere(path.name.partition(".")[0], path):
+            inits = [init for suffix in _MODULES if (init := path / f"__init__{suffix}").exists()]
+            yield from (loaded(str(init)) for init in inits if _is_installed_elsewhere(path.name, path))
+        elif path.suffix in _MODULES and _is_installed_elsewhere(path.name.partition(".")[0], path):
             yield loaded(str(path))
 
 
 def _is_installed_elsewhere(module: str, path: Path) -> bool:
     try:
-        spec = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module) if module != "__main__" else None
     except (ImportError, ValueError):
         return False
     return spec is not None and path.resolve() not in (Path(spec.origin or "/"), Path(spec.origin or "/").parent)

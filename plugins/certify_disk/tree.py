@@ -12,7 +12,7 @@ from certify.images.files import MOST_READ, ImageFile
 from certify_disk.contents import entry_name, root_partition, volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from certify_disk.transport import DiskSource
 
@@ -63,9 +63,9 @@ class DiskFiles:
     def close(self) -> None:
         self._stack.close()
 
-    def buried(self) -> tuple[tuple[ImageFile, bytes], ...]:
+    def buried(self) -> Iterator[tuple[ImageFile, Callable[[], bytes]]]:
         """None: a disk has one layer. What its free blocks hold is not looked at."""
-        return ()
+        return iter(())
 
     def _walk(self, found: Any, directory: Any, below: str, depth: int) -> Iterator[ImageFile]:
         if depth > _DEEPEST:

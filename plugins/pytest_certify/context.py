@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from certify.images.store import Store
 from certify.nodes.budget import available_bytes
 from certify.nodes.node import ShellSettings
 from pytest_certify import collection, suites, targets
-from pytest_certify.compiled import compiled_apart
 from pytest_certify.plans import plans_of
 from pytest_certify.pool import NodePool
 from pytest_certify.suites import FoundSuite
@@ -131,10 +129,6 @@ def _suites(
         found = suites.together([*asked, *suites.named_by(arguments, base)])
         config.args[:] = [*arguments, *(str(suite.path) for suite in asked)]
         suites.require_known(settings.settings, [suite.name for suite in [*found, *_configured(settings, home)]])
-    if any(not suite.package for suite in found):
-        apart = ExitStack()
-        apart.enter_context(compiled_apart())
-        config.add_cleanup(apart.close)
     return found
 
 

@@ -74,7 +74,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """``host`` is this machine where no image is named."""
-    if not config.option.image and any(item.get_closest_marker("destructive") for item in items):
+    if (
+        not config.option.image
+        and not getattr(config.option, "hosts", None)
+        and any(item.get_closest_marker("destructive") for item in items)
+    ):
         from pytest_certify.refusals import destructive_here
 
         destructive_here(items)
@@ -86,11 +90,8 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     conftest before it runs, from its source."""
     options = early_config.known_args_namespace
     if getattr(options, "image", None) and not getattr(options, "help", False):
-        from pytest_certify.compiled import compiled_apart
         from pytest_certify.session import CertifySession
 
         if early_config.pluginmanager.register(CertifySession(early_config), "certify-session") is None:
             raise pytest.UsageError("--image needs the plugin certify-session, which -p no:certify-session leaves out")
-        with compiled_apart():
-            return (yield)
     return (yield)

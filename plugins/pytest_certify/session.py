@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Generator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +18,18 @@ from certify.evidence.redact import shortened
 from certify.images.files import ImageFiles
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node
-from certify.trust.notary import TookPart
-from certify.trust.workers import ADDRESS, Telling
 from pytest_certify import collection, outcomes, terminal
 from pytest_certify.allure_link import attach_failure, keep_plain
 from pytest_certify.context import Context, prepare
 from pytest_certify.node_evidence import keep_node_evidence
-from pytest_certify.notary_process import NotaryProcess
 from pytest_certify.outcomes import harmless
 from pytest_certify.parity import write_parity
 from pytest_certify.pool import Booting, Key, boot_facts
 from pytest_certify.recorder import Recorder
 from pytest_certify.refusals import cut_below_a_suite, of_an_image_run
 from pytest_certify.targets import PlannedTarget
+from pytest_certify.telling import begin_telling
 from pytest_certify.took_part import parts
-from pytest_certify.watch import Watch
 
 
 class CertifySession:
@@ -42,19 +37,9 @@ class CertifySession:
 
     def __init__(self, config: pytest.Config) -> None:
         """Before any conftest is loaded: from now on every file of code is told before it runs."""
-        options = config.known_args_namespace
-        of_an_image_run(options)
-        self._notary: NotaryProcess | None = None
+        of_an_image_run(config.known_args_namespace)
+        self._notary = begin_telling(config)
         self._workers = 0
-        if "PYTEST_XDIST_WORKER" in os.environ:
-            config.add_cleanup(Watch(_line_of_a_worker().tell).end)
-        elif not options.collectonly:
-            self._notary = NotaryProcess(workers=bool(getattr(options, "numprocesses", 0) or getattr(options, "tx", 0)))
-            os.environ[ADDRESS] = self._notary.address
-            config.add_cleanup(self._notary.close)
-            config.add_cleanup(partial(os.environ.__delitem__, ADDRESS))
-            self._notary.tell(TookPart(tuple(parts(config, options))))
-            config.add_cleanup(Watch(self._notary.tell).end)
         self.context: Context
         self.recorder: Recorder | None = None
         self._item: pytest.Item
@@ -382,14 +367,6 @@ class CertifySession:
             action()
         except CertifyError as error:
             pytest.exit(str(error), returncode=6)
-
-
-def _line_of_a_worker() -> Telling:
-    """A worker's line to its run's notary. Raises UsageError for a process that only gives itself out as a worker."""
-    try:
-        return Telling(os.environ.get(ADDRESS, ""))
-    except OSError:
-        raise pytest.UsageError("PYTEST_XDIST_WORKER is set, but this is no worker of a run: unset it") from None
 
 
 def _own_node(item: pytest.Item) -> bool:

@@ -45,7 +45,7 @@ class Watch:
             self._found(getattr(arguments[0], "co_filename", None))
         elif event == "import":
             self._found(arguments[1])
-        elif event == "open" and isinstance(arguments[0], str) and arguments[0].endswith(".pyc"):
+        elif event == "open" and _is_compiled(arguments[0]):
             self._found(arguments[0])
 
     def _has_run(self, module: Any) -> None:
@@ -63,6 +63,11 @@ class Watch:
         path = Path(name).resolve()
         if not str(path).startswith(self._passed_over):
             self._tell(loaded(str(path)))
+
+
+def _is_compiled(name: object) -> bool:
+    """Whether a name is that of a compiled file that is there; Python looks for many that are not."""
+    return isinstance(name, str) and name.endswith(".pyc") and Path(name).exists()
 
 
 def _our_places() -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
@@ -89,7 +89,7 @@ class Scan:
     def contents(self, *patterns: str) -> list[tuple[str, bytes]]:
         """Path and content of the image's files whose path fits one of the shell patterns, buried ones included."""
         wanted = _compiled(patterns)
-        buried = [(file.path + BURIED, data) for file, data in self._buried if wanted.match(file.path)]
+        buried = [(file.path + BURIED, read()) for file, read in self._buried if wanted.match(file.path)]
         return [(path, self.read(path)) for path in self.named(*patterns)] + buried
 
     def read(self, path: str) -> bytes:
@@ -106,23 +106,26 @@ class Scan:
             inside = any(file.path == place or file.path.startswith(f"{place}/") for place in places)
             if inside and fits.match(file.path) and wanted.search(self._text(file.path)):
                 found.append(file.path)
-        for buried, data in self._buried:
+        for buried, read in self._buried:
             inside = any(buried.path == place or buried.path.startswith(f"{place}/") for place in places)
-            if inside and fits.match(buried.path) and b"\0" not in data[:_BINARY] and wanted.search(data):
+            if inside and fits.match(buried.path) and wanted.search(_text_of(read())):
                 found.append(buried.path + BURIED)
         return found
 
     @cached_property
-    def _buried(self) -> tuple[tuple[ImageFile, bytes], ...]:
-        return self.image.buried() if self.image is not None else ()
+    def _buried(self) -> tuple[tuple[ImageFile, Callable[[], bytes]], ...]:
+        return tuple(self.image.buried()) if self.image is not None else ()
 
     @cached_property
     def _texts(self) -> list[File]:
         return [file for file in self.files if file.from_image and file.is_regular and 0 < file.size <= _LARGEST]
 
     def _text(self, path: str) -> bytes:
-        data = self.read(path)
-        return b"" if b"\0" in data[:_BINARY] else data
+        return _text_of(self.read(path))
+
+
+def _text_of(data: bytes) -> bytes:
+    return b"" if b"\0" in data[:_BINARY] else data
 
 
 def scan(node: Node, image: ImageFiles | None) -> Scan:

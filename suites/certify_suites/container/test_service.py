@@ -42,17 +42,16 @@ def _processes(node: Node) -> list[Process]:
 
 
 def _program(node: Node, process: Process, files: dict[str, File]) -> str:
-    """The file a process executes. Root without SYS_PTRACE may not ask that of another user's: then what it was called by."""
+    """The file a process executes; empty where it cannot be told. Root without SYS_PTRACE may not ask that of another user's:
+    then it is the file that the process was called by, unless it has given itself a title."""
     if process.exe.startswith("/"):
         return process.exe
-    called = node.read(f"/proc/{process.pid}/cmdline").split(b"\0")[0].decode("utf-8", "surrogateescape")
-    places = [called] if called.startswith("/") else [f"{folder}/{called}" for folder in _PATH] if called else []
-    found = next((place for place in places if place in files), "")
-    if called and not found:
-        raise Unanswered(
-            f"process {process.pid} was called as {called!r}, and no such file is there", "name it by its path"
-        )
-    return found
+    try:
+        called = node.read(f"/proc/{process.pid}/cmdline").split(b"\0")[0].decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, Unanswered):
+        return ""  # it has ended meanwhile
+    places = [called] if called.startswith("/") else [f"{folder}/{called}" for folder in _PATH]
+    return next((place for place in places if place in files), "")
 
 
 def _declared(image: Candidate) -> set[int]:

@@ -183,7 +183,7 @@ def test_what_a_later_layer_removed_or_replaced_is_still_told() -> None:
     lower: list[Member] = [("root", None), ("root/key", b"secret"), ("etc/a", b"1"), ("d/x", b"2"), ("l", "->root/key")]
     upper: list[Member] = [("root/.wh.key", b""), ("etc/a", b"other"), ("d/.wh..wh..opq", b"")]
     with RootFilesystem(LayeredSource(lower, upper)) as root:
-        assert {file.path: data for file, data in root.buried()} == {
+        assert {file.path: read() for file, read in root.buried()} == {
             "/root/key": b"secret",
             "/etc/a": b"1",
             "/d/x": b"2",
@@ -229,3 +229,8 @@ def test_layers_together_are_bounded() -> None:
         RootFilesystem(source, Images(max_size="100MiB", max_ratio=2)),
     ):
         pass
+
+
+@pytest.mark.parametrize("upper", [[("a", b"N"), ("b", b"N")], [("d/.wh..wh..opq", b""), ("a", b"N"), ("b", b"N")]])
+def test_a_link_to_a_link_keeps_its_file_when_both_are_replaced(tmp_path: Path, upper: list[Member]) -> None:
+    assert merged(tmp_path, [("a", b"A"), ("b", "=>a"), ("c", "=>b")], upper)["c"] == b"A"

@@ -41,6 +41,12 @@ def changed(at: int, place: int, value: bytes) -> Callable[[bytearray], bytearra
     return change
 
 
+def header(kind: bytes, data: bytes) -> bytearray:
+    info = tarfile.TarInfo("more")
+    info.type, info.size = kind, len(data)
+    return bytearray(info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512))
+
+
 SECOND = 512 + 1024  # behind the first header and its 600 bytes
 ODD = {
     "a size that begins with a zero byte": changed(SECOND, 124, b"\x0000000000003"),
@@ -59,6 +65,20 @@ ODD = {
     "a wrong checksum": lambda data: data[: SECOND + 148] + b"0000001\0" + data[SECOND + 156 :],
     "one empty block in the middle": lambda data: data[:SECOND] + bytes(512) + data[SECOND:],
     "files behind its end": lambda data: data + archive(),
+    "a negative size": changed(SECOND, 124, b"\xff" * 12),
+    "a file without a type that could be a folder": lambda data: changed(SECOND, 0, b"x/\0")(
+        changed(SECOND, 156, b"\0")(data)
+    ),
+    "a header for a file that never comes": lambda data: data[:SECOND] + header(b"x", b"12 path=a/b\n") + bytes(1024),
+    "an empty path": lambda data: header(b"x", b"8 path=\n") + data,
+    "an empty link": lambda data: header(b"x", b"12 linkpath=\n") + data,
+    "sparse records": lambda data: header(b"x", b"21 GNU.sparse.size=0\n") + data,
+    "a sparse file": changed(SECOND, 156, b"S"),
+    "two pax headers": lambda data: header(b"x", b"12 path=a/b\n") + header(b"x", b"12 path=a/c\n") + data,
+    "a pax header, then GNU's": lambda data: header(b"x", b"12 path=a/b\n") + header(b"L", b"a/c\0") + data,
+    "GNU's, then a pax header": lambda data: header(b"L", b"a/c\0") + header(b"x", b"12 path=a/b\n") + data,
+    "two long names": lambda data: header(b"L", b"a/b\0") + header(b"L", b"a/c\0") + data,
+    "an old type behind a pax header": lambda data: header(b"x", b"12 path=a/b\n") + changed(0, 156, b"\0")(data),
     "a cut header": lambda data: data[: SECOND + 100],
 }
 

@@ -13,7 +13,7 @@ import pytest
 
 from certify.evidence.run import Part
 from certify.evidence.suite_files import SuiteFiles
-from certify.trust.witness import Loaded, Witness, as_started, loaded
+from certify.trust.witness import Loaded, Witness, _is_isolated, _shadows, as_started, loaded
 
 WAIT = "import sys; print(flush=True); sys.stdin.read()"
 
@@ -105,3 +105,35 @@ def test_a_file_that_was_changed_is_two(tmp_path: Path) -> None:
         file.write_text(text)
         witness.take(loaded(str(file)))
     assert len([part for part in witness.parts([], tmp_path) if part.name == "conftest.py"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "isolated"),
+    [
+        (["-m", "x"], False), (["-P", "-m", "x"], True), (["-Im", "x"], True), (["-BPm", "x"], True),
+        (["-Werror::ImportWarning", "-m", "x"], False), (["-W", "-P", "-m", "x"], False), (["-mx", "-rP"], False),
+        (["-m", "x", "-P"], False), (["-Xutf8", "s.py", "-I"], False), (["--check-hash-based-pycs", "-P", "-m", "x"], False),
+    ],
+)  # fmt: skip
+def test_only_the_interpreters_own_options_leave_the_current_folder_out(options: list[str], isolated: bool) -> None:
+    assert _is_isolated(["python", *options]) is isolated
+
+
+def test_what_takes_the_name_of_something_installed_is_seen(tmp_path: Path) -> None:
+    for name in (
+        "json.py",
+        "msgspec/__init__.pyc",
+        "pytest.so",
+        "mine.py",
+        "__main__.py",
+        "x.egg-info/entry_points.txt",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("[pytest11]\nx = x\n")
+    files = [told.path for told in _shadows(tmp_path) if isinstance(told, Loaded)]
+    assert {Path(path).relative_to(tmp_path).as_posix() for path in files} == {
+        "json.py",
+        "msgspec/__init__.pyc",
+        "pytest.so",
+    }
+    assert [told.name for told in _shadows(tmp_path) if isinstance(told, Part)] == ["x.egg-info"]
