@@ -7,6 +7,7 @@ is told *before* the file's first line runs, and forgets nothing; how the run's 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import entry_points
@@ -213,7 +214,8 @@ def is_installed_file(path: Path) -> bool:
 def loaded(path: str) -> Loaded:
     """A file as it is now."""
     file = Path(path)
-    return Loaded(path, digest_of(file.read_bytes()) if file.is_file() else "")
+    named = os.fsencode(path).decode("utf-8", "backslashreplace")  # names are bytes, and evidence is text
+    return Loaded(named, digest_of(file.read_bytes()) if file.is_file() else "")
 
 
 def _named(told: Loaded, base: Path) -> Part:
