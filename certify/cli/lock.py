@@ -46,15 +46,17 @@ def lock(settings: Settings, check: bool) -> None:
         click.echo(f"  may take part: {', '.join([*made.plugins, *(part.name for part in made.code)])}")
     if check:
         kept = read_lock(path)
-        same = kept is not None and replace(kept, plugins=()) == replace(made, plugins=()) and not _more(kept, made)
+        same = kept is not None and replace(kept, plugins=()) == replace(made, plugins=()) and not _unknown(kept, made)
+        for name in sorted(set(kept.plugins) - set(made.plugins)) if kept else ():
+            click.echo(f"  it lets the plugin {name} take part, which is not installed here")
         click.echo(f"{path} {'is up to date' if same else _difference(kept, made)}")
         sys.exit(0 if same else 1)
     click.echo(f"{'written ' if write_lock(path, made) else 'kept    '} {path}")
 
 
-def _more(kept: Lock, made: Lock) -> list[str]:
-    """Plugins that a lock lets take part and that are not installed here. That some are missing is no difference."""
-    return sorted(set(kept.plugins) - set(made.plugins))
+def _unknown(kept: Lock, made: Lock) -> list[str]:
+    """Plugins that are installed here and that a lock does not let take part: a run here would be refused."""
+    return sorted(set(made.plugins) - set(kept.plugins))
 
 
 def _difference(kept: Lock | None, made: Lock) -> str:
@@ -65,7 +67,7 @@ def _difference(kept: Lock | None, made: Lock) -> str:
     differ = [f"suite {name}" for name in sorted(names) if kept.suites.get(name) != made.suites.get(name)]
     differ += [f"settings of {name}" for name in made.platforms if kept.platforms.get(name) != made.platforms[name]]
     differ += ["allow"] if kept.code != made.code else []
-    differ += [f"the plugin {name}, which is not installed here" for name in _more(kept, made)]
+    differ += [f"the plugin {name}, which is installed here" for name in _unknown(kept, made)]
     return f"differs from what is here in: {', '.join(differ)}; review it, then: certify lock"
 
 

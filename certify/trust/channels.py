@@ -108,7 +108,7 @@ class ChannelRepository:
         if not (self._metadata / "timestamp.json").exists():
             raise TrustError(
                 f"{self.path}: no channel repository there",
-                "make one with `certify init`; if there was one, restore it",
+                "cd to the project, or make one with `certify init`; if there was one, restore it",
             )
         return Published(self.path, self._trusted.require(), self._memory)
 

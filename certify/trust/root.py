@@ -93,5 +93,6 @@ class Root:
             return read_regular(path, _MAX)
         except OSError as error:
             raise NotVerified(
-                f"{path}: no channel repository there ({error.strerror})", "make one with `certify init`"
+                f"{path}: no channel repository there ({error.strerror})",
+                "cd to the project, or make one with `certify init`",
             ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -92,6 +93,18 @@ def from_elsewhere(items: Sequence[pytest.Item]) -> set[str]:
         if not known[key]:
             found.add(item.nodeid)
     return found
+
+
+def with_others_modules(suites: Sequence[FoundSuite]) -> set[str]:
+    """Names of the suites one of whose modules was loaded under its name from elsewhere, so that their checks used that."""
+    return {
+        suite.name
+        for suite in suites
+        for path in suite.sources()
+        if path.name != "conftest.py" and not (path.parent / "__init__.py").is_file()
+        for file in [getattr(sys.modules.get(path.stem), "__file__", None)]
+        if isinstance(file, str) and Path(file).resolve() != path.resolve()
+    }
 
 
 _SELECTING = ("-k", "-m", "--deselect", "--lf", "--last-failed", "--sw", "--stepwise", "--nf", "--ignore")

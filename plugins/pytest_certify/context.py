@@ -20,6 +20,7 @@ from certify.errors import UsageError
 from certify.evidence.plan import PlannedCheck, SuitePlan
 from certify.evidence.run import new_run_id
 from certify.gate.lock import lock_path, read_lock
+from certify.gate.policy import policy_of
 from certify.hooks import Plugins
 from certify.images.resolve import Resolver
 from certify.images.store import Store
@@ -75,6 +76,8 @@ def prepare(config: pytest.Config) -> Context:
     shared: dict[str, Any] = worker_input.get("certify", {})
     config_path = Path(option.certify_config) if option.certify_config else None
     settings = load_config(config_path)
+    if option.promote:
+        policy_of(settings, option.promote, None)  # a channel that nobody has is a mistake to say now
     read_lock(lock_path(config_path))  # one that cannot be read is a mistake to say now
     found, phases = _suites(config, settings, config_path, shared), {}
     started = time.monotonic()

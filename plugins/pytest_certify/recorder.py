@@ -19,6 +19,7 @@ from certify.evidence.run import (
     BOOTS_COLD,
     DESELECTED,
     FAILED,
+    FLAKY,
     NO_VERDICT,
     OWN_SUITE,
     PASSED,
@@ -217,7 +218,7 @@ def exit_code(run: Run, pytest_status: int) -> int:
         return _FAILED
     if NO_VERDICT in found:
         return _NO_VERDICT
-    if "WARNED" in given:
+    if FLAKY in found:
         return _FAILED
     if PASSED not in found:
         return _NOTHING

@@ -158,6 +158,8 @@ class CertifySession:
         }
         strange = [i.nodeid for i in items if owners.get(i.nodeid, "") != self.context.suite_of(i)]
         strange += sorted(collection.from_elsewhere(items))
+        shared = collection.with_others_modules(self.context.suites)
+        strange += [i.nodeid for i in items if self.context.suite_of(i) in shared]
         return [*collection.repeated([item.nodeid for item in items]), *strange]
 
     # -- checks ----------------------------------------------------------------------------------------------------
@@ -334,6 +336,8 @@ class CertifySession:
                 output["certify"] = {"told": told, "doubtful": self._doubtful(session.items)}
             elif self.recorder:
                 self.recorder.told(**told)
+                if not self._workers:
+                    self.recorder.collected((), self._doubtful(session.items))
                 self._guarded(lambda: self._finish(session))
 
     @pytest.hookimpl(optionalhook=True)

@@ -52,7 +52,8 @@ def _plugins(config: pytest.Config) -> Iterator[Part]:
             yield _distribution(point.dist.name, point.dist.version, point.dist)
     for _, plugin in config.pluginmanager.list_name_plugin():
         file = getattr(plugin, "__file__", None) if isinstance(plugin, ModuleType) else None
-        is_file = file is not None and not is_installed_file(Path(file).resolve())  # told by its file
+        is_conftest = file is not None and Path(file).name == "conftest.py"  # an installed one is its suite's
+        is_file = is_conftest or (file is not None and not is_installed_file(Path(file).resolve()))  # told by its file
         if plugin is not None and not is_file and _top(plugin) not in known and not _is_xdists(plugin, config):
             yield Part(kind="plugin", name=_top(plugin))
 

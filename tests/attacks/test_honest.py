@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import venv
+from pathlib import Path
+
 import pytest
 
-from tests.attacks.conftest import Project
+from tests.attacks.conftest import CONFIG, DEMO, Project
+from tests.integration.conftest import Workspace
+
+ROOT = Path(__file__).parents[2]
 
 #: What a suite holds besides, and what pytest is given.
 HONEST: dict[str, tuple[dict[str, str], list[str]]] = {
@@ -51,3 +58,21 @@ def test_an_honest_run_passes(passing: Project, way: str) -> None:
 def test_the_same_image_twice_is_one_target(passing: Project) -> None:
     assert passing.run("--image", "certify-demo:scratch", "--platform", "container,container").status == 0
     assert passing.verdict == "PASSED"
+
+
+@pytest.mark.deep
+def test_an_ordinary_installation_passes(work: Workspace, tmp_path: Path) -> None:
+    """Not an editable one: the suites lie among installed packages, and their conftest files are no foreign code."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    programs = tmp_path / "venv" / "bin"
+    subprocess.run([programs / "pip", "install", "-q", ROOT], check=True, capture_output=True, timeout=600)
+    work.write("certify.yaml", CONFIG.replace("checks", "baseline").replace("./", ""))
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([programs / command[0], *command[1:]], cwd=work.path, capture_output=True, text=True)
+
+    assert run("certify", "init").returncode == 0
+    done = run("pytest", "--image", f"{DEMO}good", "--sign", "-q")
+    assert done.returncode == 0, done.stdout
+    done = run("certify", "gate", f"{DEMO}good", "--channel", "staging")
+    assert done.returncode == 0, done.stdout

@@ -45,7 +45,10 @@ def locked(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleRe
     for suite in dict.fromkeys([*governing_suites(policy), *sorted(beside)]):
         pinned = policy.lock.suites.get(suite) if policy.lock else None
         if pinned is None:
-            message = f"certify.lock does not pin {suite}" + (", whose code took part" if suite in beside else "")
+            known = "certify.lock does" if policy.lock else "there is no certify.lock, which would"
+            message = f"{known} {'not ' if policy.lock else ''}pin {suite}" + (
+                ", whose code took part" if suite in beside else ""
+            )
             remedy = f"put {suite} under suites: in certify.yaml (a folder by its path, ./{suite}), then: certify lock"
             yield RuleResult(f"lock:{suite}", DENY, message, remedy)
             continue

@@ -76,6 +76,7 @@ def _suite(
     if bad:
         told = "; ".join(f"{len(names)} {how}: {some(names)}" for how, names in bad.items())
         remedy = f"run the whole suite to its end: pytest --image REF --suite {suite} --platform {platform} --sign"
+        remedy = _REPAIR if "failed" in bad else remedy
         return RuleResult(rule, DENY, f"{suite} on {platform}: {told}", remedy, _digests(used))
     if not passed:
         return RuleResult(
