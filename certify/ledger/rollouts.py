@@ -61,6 +61,10 @@ _QUARANTINE = Table(
 )
 
 
+#: What a deployer remembers of digests that failed.
+_QUARANTINED = "quarantined:"
+
+
 class RolloutLedger:
     """Rollouts of all fleets. ``owner`` names the deploying process (see :mod:`certify.nodes.owner`)."""
 
@@ -112,6 +116,8 @@ class RolloutLedger:
             now = {"status": state.status, "state": text, "created": _now(), "updated": _now()}
             connection.execute(insert(_ROLLOUTS).values(**row, **now))
         self._seal.remember(_name(state.id), text)
+        if state.status not in ENDED:
+            self._seal.mark(_unfinished(plan.fleet), state.id)
 
     def intend(self, state: Rollout, action: Action) -> None:
         """What is about to be done."""
@@ -126,11 +132,14 @@ class RolloutLedger:
             connection.execute(update(_ROLLOUTS).where(_ROLLOUTS.c.id == state.id).values(**values))
             self._note(connection, state, "observation", _text(seen))
         self._seal.remember(_name(state.id), text)
+        if state.status in ENDED:
+            self._seal.unmark(_unfinished(state.plan.fleet), state.id)
 
     def unfinished(self, fleet: str) -> Rollout | None:
         """The fleet's rollout that has not ended, if any. Raises NotVerified for a row that somebody else wrote, and for an
         unfinished one with a newer one behind it: no deployer leaves that."""
         rows = self._rows(fleet)
+        self._require_kept(fleet, rows)
         for number, row in enumerate(rows):
             if row.status not in ENDED or number == 0:
                 state = self._opened_unless_ended(row)
@@ -141,6 +150,20 @@ class RolloutLedger:
                         )
                     return state
         return None
+
+    def _require_kept(self, fleet: str, rows: list[Any]) -> None:
+        """Raise NotVerified where a rollout that this deployer has not ended is gone, or only says that it has ended."""
+        by_id = {row.id: row for row in rows}
+        for rollout in self._seal.marked(_unfinished(fleet)):
+            row = by_id.get(rollout)
+            state = self._opened_unless_ended(row) if row is not None else None
+            if state is None:
+                raise NotVerified(
+                    f"{_name(rollout)} of fleet {fleet} is not over, and somebody has taken it out or changed it",
+                    "restore the ledger as it was",
+                )
+            if state.status in ENDED:  # a kill came between the end and its being remembered
+                self._seal.unmark(_unfinished(fleet), rollout)
 
     def all(self, fleet: str | None = None) -> list[Rollout]:
         """Rollouts, newest first; ended ones that were not sealed here are left out. Raises NotVerified for others."""
@@ -178,12 +201,15 @@ class RolloutLedger:
             known = select(_QUARANTINE).where(_QUARANTINE.c.fleet == fleet, _QUARANTINE.c.digest == digest)
             if connection.execute(known).first() is None:
                 connection.execute(insert(_QUARANTINE).values(fleet=fleet, digest=digest, reason=reason, at=_now()))
+        self._seal.mark(_QUARANTINED, f"{fleet} {digest}")
 
     def quarantined(self, fleet: str, digest: str) -> str | None:
         """Why a digest is quarantined for a fleet; None if it is not."""
         wanted = select(_QUARANTINE.c.reason).where(_QUARANTINE.c.fleet == fleet, _QUARANTINE.c.digest == digest)
         with self._transaction() as connection:
             row = connection.execute(wanted).first()
+        if row is None and f"{fleet} {digest}" in self._seal.marked(_QUARANTINED):
+            return "it failed, and the ledger no longer says why: somebody has taken that out"
         return row.reason if row else None
 
     def _note(self, connection: Connection, state: Rollout, kind: str, body: str) -> None:
@@ -213,6 +239,10 @@ class RolloutLedger:
 def new_rollout_id() -> str:
     """Sortable by time, unique."""
     return f"r{datetime.now(UTC):%Y%m%dt%H%M%S%f}-{secrets.token_hex(2)}"
+
+
+def _unfinished(fleet: str) -> str:
+    return f"unfinished on {fleet}:"
 
 
 def _name(rollout_id: str) -> str:

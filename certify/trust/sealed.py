@@ -62,6 +62,18 @@ class Seal:
             raise NotVerified(f"{name} is an older state of itself, or another's", "restore the ledger as it was")
         return found.sealed
 
+    def mark(self, kind: str, name: str) -> None:
+        """Remember that something stands in the ledger, until :meth:`unmark`: taken out of it, it is missed."""
+        self._seen.update(lambda seen: {**seen, f"{kind} {name}": 1})
+
+    def unmark(self, kind: str, name: str) -> None:
+        """It is over. Safe to repeat."""
+        self._seen.update(lambda seen: {key: number for key, number in seen.items() if key != f"{kind} {name}"})
+
+    def marked(self, kind: str) -> list[str]:
+        """The names that are marked, in order."""
+        return sorted(key.removeprefix(f"{kind} ") for key in self._seen.read() if key.startswith(f"{kind} "))
+
     def remember(self, name: str, record: str) -> None:
         """That a record has been stored: nothing older counts any more."""
         number = msgspec.json.decode(record, type=_Record).number

@@ -225,3 +225,62 @@ def test_a_digest_that_failed_is_quarantined_before_it_is_over(tmp_path: Path, f
     assert again.quarantined("web", NEW.digest)
     assert again.unfinished("web") is not None
     assert go(again, fleet).status in (Status.ROLLED_BACK, Status.STUCK)
+
+
+COLUMN = "update rollouts set status = 'done'"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        COLUMN,
+        "delete from rollouts",
+        "update rollouts set state = 'x', status = 'done'",
+        "update rollouts set fleet = 'zzz'",
+    ],
+)
+def test_a_rollout_that_is_not_over_cannot_be_hidden(tmp_path: Path, harm: str) -> None:
+    fleet, ledger = old_fleet(), ledger_at(tmp_path)
+    ledger.take_lease("web")
+    state = begin("r1", plan())
+    ledger.start(state)
+
+    def dying(*_: object) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        Executor(ledger, fleet, source, dying).run(state)
+    with sqlite3.connect(tmp_path / "state/certify.db") as database:
+        database.execute(harm)
+    database.close()
+    if harm == COLUMN:  # what stands beside the sealed state says nothing
+        found = ledger_at(tmp_path).unfinished("web")
+        assert found is not None
+        assert found.id == "r1"
+    else:
+        with pytest.raises(NotVerified):
+            ledger_at(tmp_path).unfinished("web")
+
+
+def test_a_quarantine_cannot_be_hidden(tmp_path: Path) -> None:
+    ledger = ledger_at(tmp_path)
+    assert go(ledger, old_fleet(fail={("soak", "web-1")})).status is Status.ROLLED_BACK
+    with sqlite3.connect(tmp_path / "state/certify.db") as database:
+        database.execute("delete from quarantine")
+    database.close()
+    assert "taken that out" in str(ledger_at(tmp_path).quarantined("web", NEW.digest))
+    assert ledger_at(tmp_path).quarantined("other", NEW.digest) is None
+
+
+def test_a_kill_right_behind_the_end_leaves_nothing_to_miss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = ledger_at(tmp_path)
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(Seal, "unmark", killed)
+    with pytest.raises(Killed):
+        go(ledger, old_fleet())
+    monkeypatch.undo()
+    assert ledger_at(tmp_path).unfinished("web") is None
+    assert ledger_at(tmp_path).unfinished("web") is None
