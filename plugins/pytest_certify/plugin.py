@@ -74,11 +74,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """``host`` is this machine where no image is named."""
-    if (
-        not config.option.image
-        and not getattr(config.option, "hosts", None)
-        and any(item.get_closest_marker("destructive") for item in items)
-    ):
+    elsewhere = config.option.image or getattr(config.option, "hosts", None) or config.option.collectonly
+    if not elsewhere and any(item.get_closest_marker("destructive") for item in items):
         from pytest_certify.refusals import destructive_here
 
         destructive_here(items)
