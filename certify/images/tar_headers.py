@@ -44,8 +44,8 @@ def require_plain(file: BinaryIO, what: str) -> None:
         _require_end(file)
     except (ValueError, UnicodeDecodeError) as error:
         raise ImageInvalid(
-            f"{what}: a tar archive that not every reader reads alike ({error}, at byte {file.tell()})",
-            "make it anew with another tool: ustar, pax or GNU tar",
+            f"{what}: not a whole tar archive that every reader reads alike ({error}, at byte {file.tell()})",
+            "copy it again, or make it anew: ustar, pax or GNU tar",
         ) from None
     finally:
         file.seek(0)
