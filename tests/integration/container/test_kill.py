@@ -28,6 +28,7 @@ def of_workspace(engine: docker.DockerClient, work: Workspace) -> list[str]:
     return [name for run in runs for name in left_behind(engine, run)]
 
 
+@pytest.mark.deep
 def test_a_killed_run(work: Workspace, engine: docker.DockerClient) -> None:
     work.write("test_k.py", CHECKS)
     process = work.start("pytest", "--image", DEMO + "good", "test_k.py")
@@ -61,6 +62,7 @@ def test_gc_leaves_living_runs_alone(work: Workspace, engine: docker.DockerClien
     assert process.wait(timeout=60) == 0
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("number", range(KILLS))
 def test_killed_at_a_random_moment(work: Workspace, engine: docker.DockerClient, number: int) -> None:
     work.write("test_k.py", CHECKS)

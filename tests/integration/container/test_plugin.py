@@ -240,6 +240,7 @@ def test_an_image_that_ends_by_itself_has_failed(
     assert left_behind(engine, work.last_run["id"]) == []
 
 
+@pytest.mark.deep
 def test_an_engine_that_dies_in_the_middle_is_no_verdict(
     work: Workspace, engine_proxy: EngineProxy, engine: docker.DockerClient
 ) -> None:

@@ -263,6 +263,7 @@ def test_two_deployers_at_once(fleet: Fleet) -> None:
     assert fleet.serving() == ["certify-demo 1"] * 2
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("number", range(KILLS))
 def test_killed_at_a_random_moment_and_gone_on_with(fleet: Fleet, number: int) -> None:
     fleet.promote("1")

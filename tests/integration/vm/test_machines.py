@@ -151,6 +151,7 @@ def test_panics(node):
     assert by_name["screen"].read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.deep
 def test_a_guest_that_does_not_come_back_from_a_reboot_is_a_failed_check(work: Workspace) -> None:
     text = """
 def test_gone(node):
@@ -180,6 +181,7 @@ def test_clock_off_by_ten_years(node):
     assert done.status == 0, done.out
 
 
+@pytest.mark.deep
 def test_qemu_killed_in_a_check_is_no_verdict(work: Workspace) -> None:
     work.write("certify.yaml", "platforms: {vm: {forks: false}}\n")
     name = suite(work, "def test_waits(node):\n    node.run('touch /begun; sleep 40')\n")
@@ -249,6 +251,7 @@ def test_a_boot_loop_is_found(work: Workspace) -> None:
     assert "boots again and again" in done.out
 
 
+@pytest.mark.deep
 def test_four_guests_of_a_killed_run_are_collected(work: Workspace) -> None:
     text = """
 @pytest.mark.parametrize("n", range(1))
