@@ -217,16 +217,12 @@ def test_a_program_called_init_gets_nothing_for_its_name(work: Workspace, make_i
     from certify.images.candidate import ImageConfig
     from tests.fakes import FakeSource
 
-    config = ImageConfig(entrypoint=("/init",))
-    made = plan(
-        replace(FakeSource().candidate, config=config),
-        ContainerPlatform(),
-        engine=Engine("1", "cgroupfs"),
-        container="c",
-    )
-    assert made.mode == "init"
-    assert "cap_add" not in made.host
-    reference = make_image("init", entrypoint=["/init"], files={"/init": BUSYBOX, "/bin/sh": BUSYBOX})
+    for program, mode in (("/sbin/init", "init"), ("/init", "service"), ("/app/init", "service")):
+        candidate = replace(FakeSource().candidate, config=ImageConfig(entrypoint=(program,)))
+        made = plan(candidate, ContainerPlatform(), engine=Engine("1", "cgroupfs"), container="c")
+        assert made.mode == mode
+        assert "cap_add" not in made.host
+    reference = make_image("init", entrypoint=["/sbin/init"], files={"/sbin/init": BUSYBOX, "/bin/sh": BUSYBOX})
     work.write(
         "checks/test_x.py",
         "def test_x(node):\n"
