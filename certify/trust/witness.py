@@ -25,6 +25,8 @@ _HARMLESS = (
     "dev", "utf8", "faulthandler", "tracemalloc", "importtime", "showrefcount", "no_debug_ranges", "int_max_str_digits",
     "warn_default_encoding", "frozen_modules",
 )  # fmt: skip
+#: Stands for an option's letter where an interpreter runs a script.
+_SCRIPT = "script"
 #: What files of modules end with.
 _MODULES = (".py", ".pyc", ".so")
 #: Entry points that bring code into a run.
@@ -85,12 +87,12 @@ def as_started(process: int) -> Iterator[Loaded | Part]:
 
 def _program(argv: Sequence[str], folder: Path) -> Iterator[Loaded | Part]:
     """The program, unless it is an installed one."""
-    kind, name = _asked_to_run(argv)
-    if kind == "script":
+    kind, name = next(reversed([("c", ""), *_asked(argv)]))
+    if kind == _SCRIPT:
         script = (folder / name).resolve()
         if script.parent not in _script_folders() and not is_installed_file(script):
             yield loaded(str(script))
-    elif kind == "module":
+    elif kind == "m":
         if not _is_installed(name):
             yield Part(kind="ini", name=f"-m {name}")
         if not _is_isolated(argv):
@@ -104,46 +106,31 @@ def _script_folders() -> set[Path]:
     return {Path(sysconfig.get_path("scripts", scheme)).resolve() for scheme in sysconfig.get_scheme_names()}
 
 
-def _asked_to_run(argv: Sequence[str]) -> tuple[str, str]:
-    """What an interpreter's command line names: ``module`` or ``script`` and its name, else ``code``."""
+def _asked(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """An interpreter's own options, each its letter and value, and last what it runs: ``m``, ``c`` or :data:`_SCRIPT`."""
     rest = iter(argv[1:])
     for argument in rest:
         if not argument.startswith("-"):
-            return "script", argument
+            yield _SCRIPT, argument
+            return
+        if argument == "-":  # code from standard input
+            yield "c", ""
+            return
         if argument.startswith("--"):
             next(rest, None)  # --check-hash-based-pycs is the only one that runs anything, and it has a value
             continue
-        taking = next((at for at, letter in enumerate(argument) if letter in "cmWX"), None)
-        if taking is None:
-            continue
-        value = argument[taking + 1 :] or next(rest, "")
-        if argument[taking] == "m":
-            return "module", value
-        if argument[taking] == "c":
-            break
-    return "code", ""
+        for at, letter in enumerate(argument[1:], 2):
+            if letter in "cmWX":
+                yield letter, argument[at:] or next(rest, "")
+                break
+            yield letter, ""
+        if letter in "cm":
+            return
 
 
 def _is_isolated(argv: Sequence[str]) -> bool:
     """Whether an interpreter was told to leave the current folder out (``-P``, ``-I``)."""
-    return any({"P", "I"} & letters for letters in _letters(argv))
-
-
-def _letters(argv: Sequence[str]) -> Iterator[set[str]]:
-    """The interpreter's own one-letter options, cluster by cluster, up to what it runs."""
-    rest = iter(argv[1:])
-    for argument in rest:
-        if not argument.startswith("-"):
-            return
-        if argument.startswith("--"):
-            next(rest, None)
-            continue
-        taking = next((at for at, letter in enumerate(argument) if letter in "cmWX"), len(argument))
-        yield set(argument[1:taking])
-        if argument[taking : taking + 1] in ("c", "m"):
-            return
-        if taking == len(argument) - 1:
-            next(rest, None)
+    return any(letter in ("P", "I") for letter, _ in _asked(argv))
 
 
 def _shadows(folder: Path) -> Iterator[Loaded | Part]:
@@ -175,18 +162,9 @@ def _is_installed_elsewhere(module: str, path: Path) -> bool:
 
 def _interpreters_options(argv: Sequence[str]) -> Iterator[str]:
     """``-X`` options that choose what is loaded, and ``-W`` ones that name a category in a module."""
-    rest = iter(argv[1:])
-    for argument in rest:
-        if not argument.startswith("-") or argument.startswith(("-m", "-c")):
-            return
-        for letter in "XW":
-            if argument.startswith("--") or letter not in argument:
-                continue
-            value = argument.partition(letter)[2] or next(rest, "")
-            chooses = value.partition("=")[0] not in _HARMLESS if letter == "X" else "." in value
-            if chooses:
-                yield f"-{letter} {value}"
-            break
+    for letter, value in _asked(argv):
+        if (letter == "X" and value.partition("=")[0] not in _HARMLESS) or (letter == "W" and "." in value):
+            yield f"-{letter} {value}"
 
 
 def _named_plugins(argv: Sequence[str]) -> Iterator[str]:

@@ -13,7 +13,16 @@ import pytest
 
 from certify.evidence.run import Part
 from certify.evidence.suite_files import SuiteFiles
-from certify.trust.witness import Loaded, Witness, _is_isolated, _shadows, as_started, loaded
+from certify.trust.witness import (
+    Loaded,
+    Witness,
+    _interpreters_options,
+    _is_isolated,
+    _program,
+    _shadows,
+    as_started,
+    loaded,
+)
 
 WAIT = "import sys; print(flush=True); sys.stdin.read()"
 
@@ -137,3 +146,19 @@ def test_what_takes_the_name_of_something_installed_is_seen(tmp_path: Path) -> N
         "pytest.so",
     }
     assert [told.name for told in _shadows(tmp_path) if isinstance(told, Part)] == ["x.egg-info"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["-X", "pycache_prefix=x", "-m", "pytest"], ["-X pycache_prefix=x"]), (["-Xutf8", "-Bm", "pytest", "-X", "y=1"], []),
+        (["-Werror::a.b.C", "s.py"], ["-W error::a.b.C"]), (["-Wignore::XWarning", "s.py"], []),
+        (["-BX", "x=1", "-"], ["-X x=1"]),
+    ],
+)  # fmt: skip
+def test_the_interpreters_options_that_choose_code_are_seen(options: list[str], told: list[str]) -> None:
+    assert list(_interpreters_options(["python", *options])) == told
+
+
+def test_code_from_standard_input_is_seen(tmp_path: Path) -> None:
+    assert list(_program(["python", "-B", "-"], tmp_path)) == [Part(kind="module", name="__main__")]
