@@ -54,3 +54,12 @@ def installed_places() -> tuple[Path, ...]:
     mine = [site.getusersitepackages()] if site.ENABLE_USER_SITE and "PYTHONUSERBASE" not in os.environ else []
     found |= {Path(place).resolve() for place in [*site.getsitepackages(), *mine]}
     return tuple(sorted(found))
+
+
+@cache
+def trusted_places() -> tuple[Path, ...]:
+    """Where code lies whose owner we have to trust: :func:`installed_places`, and certify's own source roots where it is not
+    installed among others."""
+    root = Path(__file__).resolve().parents[1]
+    ours = [root / name for name in ("certify", "plugins", "fixtures", "suites")]
+    return (*installed_places(), *(ours if all(place.is_dir() for place in ours) else []))

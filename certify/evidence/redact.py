@@ -22,6 +22,8 @@ _NAMED = (
 _FOUND = re.compile(f"(?P<token>{TOKENS})|(?P<hash>{_HASH})|{_NAMED}")
 _HEAD = re.compile(PRIVATE_KEY)
 _TAIL = "-----END"
+#: What each of these has at least, also as a JSON string (RFC 8259, 7) writes it.
+_PERHAPS = re.compile(rf"(?i:passw(?:or)?d|secret|api[_-]?key|token)|PRIVATE KEY|\$[1-9a-z]|{TOKENS}")
 #: A piece of a key's body, wherever a report puts it: behind diff marks, in a list, in one long line.
 _BODY = re.compile(r"[A-Za-z0-9+/=]{20,}")
 _FAR = 64 * 1024  # characters behind a key's first line in which its body is looked for
@@ -30,6 +32,11 @@ _FAR = 64 * 1024  # characters behind a key's first line in which its body is lo
 def shortened(text: str) -> str:
     """``text`` with what looks like a private key, a token, a password or its hash cut down to its beginning."""
     return _FOUND.sub(_cut, _without_keys(text))
+
+
+def may_hold_secrets(document: str) -> bool:
+    """Whether :func:`shortened_json` could find anything in a JSON text; quick, and never no where it would."""
+    return _PERHAPS.search(document) is not None
 
 
 def shortened_json(value: Any) -> Any:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import allure
 import msgspec
 
 from certify.errors import CertifyError
-from certify.evidence.redact import shortened, shortened_json
+from certify.evidence.redact import shortened
 from certify.nodes.node import Node
 
 #: Of a console or journal, the end is what explains a failure.
@@ -29,23 +26,6 @@ def attach_failure(node: Node, transcript: str) -> None:
     _attach_console(node)
     if not node.lost:
         _attach_inside(node)
-
-
-def keep_plain(folder: Path) -> None:
-    """Shorten secrets in every text that was written: Allure has its own ways to a failure's words."""
-    for path in folder.glob("*"):
-        if path.suffix in (".json", ".txt", ".attach") and path.is_file():
-            written = path.read_text("utf-8", "surrogateescape")
-            told = _json_shortened(written) if path.suffix == ".json" else shortened(written)
-            if told != written:
-                path.write_text(told, "utf-8", "surrogateescape")
-
-
-def _json_shortened(text: str) -> str:
-    try:
-        return json.dumps(shortened_json(json.loads(text)))
-    except ValueError:
-        return shortened(text)  # cut by a kill: no document any more, only words
 
 
 def _attach_inside(node: Node) -> None:

@@ -19,7 +19,8 @@ from certify.images.files import ImageFiles
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node
 from pytest_certify import collection, outcomes, terminal
-from pytest_certify.allure_link import attach_failure, keep_plain
+from pytest_certify.allure_link import attach_failure
+from pytest_certify.allure_results import keep_results
 from pytest_certify.context import Context, prepare
 from pytest_certify.node_evidence import keep_node_evidence
 from pytest_certify.outcomes import harmless
@@ -74,9 +75,10 @@ class CertifySession:
         if not hasattr(config.option, "allure_report_dir") or not hasattr(config.option, "capture"):
             raise pytest.UsageError("certify needs the plugins allure_pytest and capture, which -p no:… leaves out")
         config.addinivalue_line("filterwarnings", "error::pytest.PytestReturnNotNoneWarning")  # a check asserts
-        self._alluredir = config.option.allure_report_dir
+        self._alluredir, config.option.allure_report_dir = config.option.allure_report_dir, None
+        self._allure = self.context.directory / "allure-results"
         if not config.option.collectonly:
-            config.option.allure_report_dir = str(self.context.directory / "allure-results")
+            keep_results(config, self._allure)
         import certify_fixtures
 
         if config.pluginmanager.register(certify_fixtures, "certify-fixtures") is None:
@@ -86,6 +88,7 @@ class CertifySession:
 
     def pytest_sessionstart(self) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        self._config.option.allure_report_dir = str(self._allure)  # for those that add files of their own
         self._colours = bool(reporter and reporter.hasmarkup)
         self._progress = terminal.Progress(reporter if self.recorder else None)
         distributes = self._config.pluginmanager.has_plugin("dsession")
@@ -353,9 +356,8 @@ class CertifySession:
     def _finish(self, session: pytest.Session) -> None:
         assert self.recorder is not None
         self.recorder.notes += write_parity(self.context)
-        keep_plain(Path(self._config.option.allure_report_dir))
         if self._alluredir:
-            shutil.copytree(self._config.option.allure_report_dir, self._alluredir, dirs_exist_ok=True)
+            shutil.copytree(self._allure, self._alluredir, dirs_exist_ok=True)
         session.exitstatus = self.recorder.finish(int(session.exitstatus), self._workers)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:

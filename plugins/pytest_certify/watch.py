@@ -12,8 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import certify
-from certify.processes import installed_places
+from certify.processes import trusted_places
 from certify.trust.witness import Loaded, loaded
 
 
@@ -23,7 +22,7 @@ class Watch:
     def __init__(self, tell: Callable[[Loaded], None]) -> None:
         self._tell = tell
         self._seen: set[str] = set()
-        self._passed_over = tuple(f"{place}{os.sep}" for place in (*installed_places(), *_our_places()))
+        self._passed_over = tuple(f"{place}{os.sep}" for place in trusted_places())
         for name, module in list(sys.modules.items()):
             if name == "usercustomize":  # it may lie among what is installed, and one user wrote it
                 self._tell(loaded(str(module.__file__)))
@@ -68,10 +67,3 @@ class Watch:
 def _is_compiled(name: object) -> bool:
     """Whether a name is that of a compiled file that is there; Python looks for many that are not."""
     return isinstance(name, str) and name.endswith(".pyc") and Path(name).exists()
-
-
-def _our_places() -> list[Path]:
-    """Where certify's packages lie when they are not installed among others: its source roots."""
-    root = Path(certify.__file__).resolve().parents[1]
-    places = [root / name for name in ("certify", "plugins", "fixtures", "suites")]
-    return places if all(place.is_dir() for place in places) else []

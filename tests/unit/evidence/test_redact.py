@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certify.evidence.redact import shortened, shortened_json
+from certify.evidence.redact import may_hold_secrets, shortened, shortened_json
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU=\n-----END OPENSSH PRIVATE KEY-----"
 
@@ -59,3 +60,27 @@ def test_much_text_takes_little_time() -> None:
 @given(st.text(max_size=300))
 def test_any_text_can_be_told(text: str) -> None:
     assert isinstance(shortened(shortened(text)), str)
+
+
+SECRETS = (
+    KEY,
+    "$6$saltsalt$abcdefghijklmnop",
+    "$argon2id$v=19$m=1,t=1,p=1$abcdefghijkl",
+    "xoxb-0123456789",
+    "AIza" + "a" * 35,
+    "api_key: abcdefgh",
+    "PassWord\n=\t'abcdefgh'",
+    "pa\u017f\u017fwd=abcdefgh",
+)
+
+
+@given(st.text(max_size=20), st.sampled_from(SECRETS), st.text(max_size=20))
+def test_no_secret_is_overlooked_by_the_quick_look(before: str, secret: str, after: str) -> None:
+    document = {"told": [before + secret + after]}
+    found = shortened_json(document) != document
+    assert may_hold_secrets(msgspec.json.encode(document).decode()) or not found
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_each_of_them_is_one(secret: str) -> None:
+    assert shortened(secret) != secret
