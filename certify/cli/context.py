@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from certify.images.candidate import printable
+from certify.printable import printable
 
 if TYPE_CHECKING:
     from certify.config import Config

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from certify.cli.context import Settings, as_json, open_image, pass_settings, print_json
-from certify.images.candidate import printable
+from certify.printable import printable
 
 if TYPE_CHECKING:
     from certify.images.candidate import Candidate

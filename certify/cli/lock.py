@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import sys
 from difflib import get_close_matches
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from msgspec.structs import replace
 
 from certify.cli.context import Settings, pass_settings
 from certify.errors import ConfigError, UsageError
@@ -32,6 +30,8 @@ def lock(settings: Settings, check: bool) -> None:
     \b
     Example: certify lock
     """
+    from msgspec.structs import replace
+
     from certify.gate.lock import lock_path, read_lock, write_lock
 
     config, path = settings.load(), lock_path(settings.config_path)
@@ -73,6 +73,8 @@ def _difference(kept: Lock | None, made: Lock) -> str:
 
 def lock_of(config: Config, base: Path) -> Lock:
     """The lock of a project: of every suite that its channels or ``suites:`` name. Raises ConfigError, UsageError."""
+    from importlib.metadata import entry_points
+
     from certify.gate.lock import Extras, allowed_code, make_lock
     from certify.hooks import Plugins
 

@@ -13,7 +13,7 @@ import certify
 from certify.cli import convert, evidence, fleet, lab, lock, project, trust
 from certify.cli.context import Settings
 from certify.errors import CertifyError
-from certify.images.candidate import printable
+from certify.printable import printable
 
 _EPILOG = """\b
 Exit codes: 0 done or yes · 1 no (a gate, a verification, a rollout) ·

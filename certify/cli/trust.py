@@ -18,7 +18,7 @@ from certify.cli.context import (
     table,
 )
 from certify.errors import TrustError, UsageError
-from certify.images.candidate import printable
+from certify.printable import printable
 
 
 @click.command()

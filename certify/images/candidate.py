@@ -184,11 +184,6 @@ def resource_uri(candidate: Candidate) -> str:
     return str(Reference(reference.transport, str(Path(reference.location).absolute()), tag=reference.tag))
 
 
-def printable(text: str) -> str:
-    """Foreign text for a terminal: no control character but a newline reaches it."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-
-
 def digest_of(data: bytes) -> str:
     """``sha256:<hex>`` of ``data``."""
     return "sha256:" + hashlib.sha256(data).hexdigest()

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from certify.errors import ImageNotFound
-from certify.images.candidate import Candidate, ImageSource, Layer, image_config, printable
+from certify.images.candidate import Candidate, ImageSource, Layer, image_config
 from certify.images.formats import DockerArchiveTransport
 from certify.images.reference import Reference
+from certify.printable import printable
 from certify_docker.engine import connected, translated
 
 
