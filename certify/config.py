@@ -35,7 +35,7 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every model: frozen, and a field nobody knows is an error."""
 
 
-class ContainerPlatform(Model, frozen=True):
+class ContainerSettings(Model, frozen=True):
     """How candidates are booted in containers."""
 
     driver: str = "docker"
@@ -56,7 +56,7 @@ class Login(Model, frozen=True):
     password_env: str = "CERTIFY_VM_PASSWORD"
 
 
-class VmPlatform(Model, frozen=True):
+class VmSettings(Model, frozen=True):
     """How candidates are booted as virtual machines. ``firmware``: the first boots every node, the others are tried by the
     ``vm`` suite; ``auto`` reads it off the disk. ``kernel`` and ``initrd`` boot images that ship none. ``access`` are the ways
     into a guest that may be tried."""
@@ -91,11 +91,11 @@ class VmPlatform(Model, frozen=True):
     stop_timeout: Duration = "30s"
 
 
-class MetalPlatform(Model, frozen=True):
+class MetalSettings(Model, frozen=True):
     """How candidates are booted on metal. ``nodes`` is the inventory; ``listen`` the address of this host that nodes and
     BMCs reach (by default the one that the route to the BMC has); ``clean`` what is wiped of the root disk afterwards."""
 
-    driver: str = "redfish"
+    driver: str = "metal"
     nodes: str = "nodes.yaml"
     listen: str | None = None
     clean: Annotated[str, Meta(pattern="^(none|metadata|full)$(?!\\n)")] = "metadata"
@@ -112,9 +112,9 @@ class MetalPlatform(Model, frozen=True):
 class Platforms(Model, frozen=True):
     """The platforms this project boots its candidates on, by name."""
 
-    container: ContainerPlatform = ContainerPlatform()
-    vm: VmPlatform = VmPlatform()
-    metal: MetalPlatform = MetalPlatform()
+    container: ContainerSettings = ContainerSettings()
+    vm: VmSettings = VmSettings()
+    metal: MetalSettings = MetalSettings()
 
 
 class Images(Model, frozen=True):
@@ -209,9 +209,9 @@ class Fleet(Model, frozen=True):
     product: Name | None = None
     driver: str = "docker"
     health: Health = Health()
-    platform: ContainerPlatform = ContainerPlatform(network="bridge")
-    vm: VmPlatform = VmPlatform(network="user")
-    metal: MetalPlatform = MetalPlatform()
+    platform: ContainerSettings = ContainerSettings(network="bridge")
+    vm: VmSettings = VmSettings(network="user")
+    metal: MetalSettings = MetalSettings()
 
 
 def seconds(duration: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -42,6 +43,11 @@ def choosing_variables(environment: Mapping[str, str]) -> list[str]:
         for name, value in environment.items()
         if name in _CHOOSING or (name == "PYTHONWARNINGS" and "." in value)  # a category in a module loads it
     )
+
+
+def is_installed(*modules: str) -> bool:
+    """Whether optional packages are there. One that is there and cannot be imported is broken: importing it says so."""
+    return all(importlib.util.find_spec(name) is not None for name in modules)
 
 
 @cache

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from certify.config import Images, size_bytes
 from certify.errors import DigestMismatch, EngineUnavailable, ImageInvalid
 from certify.images.candidate import ImageSource, Layer, verified
+from certify.processes import is_installed
 
 _SMALL = 64 * 1024 * 1024  # what a layer may always unpack to, whatever the ratio
 _PIECE = 1024 * 1024
@@ -98,10 +99,10 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    try:
-        import zstandard
-    except ImportError:
-        raise EngineUnavailable("zstd layers need certify[disk]", "pip install 'certify[disk]'") from None
+    if not is_installed("zstandard"):
+        raise EngineUnavailable("zstd layers need certify[disk]", "pip install 'certify[disk]'")
+    import zstandard
+
     reader = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj(write_size=_PIECE, read_across_frames=True)
     try:
         for piece in pieces:

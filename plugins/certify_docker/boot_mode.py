@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from certify.config import ContainerPlatform, size_bytes
+from certify.config import ContainerSettings, size_bytes
 from certify.images.candidate import Candidate, ImageConfig
 from certify_docker.cgroup import Engine, own_group
 
@@ -38,7 +38,7 @@ def detect(config: ImageConfig) -> str:
     return "idle" if is_shell and len(command) == 1 else "service"
 
 
-def mode_of(candidate: Candidate, settings: ContainerPlatform) -> str:
+def mode_of(candidate: Candidate, settings: ContainerSettings) -> str:
     """The mode the settings ask for, or the detected one."""
     return settings.mode if settings.mode != "auto" else detect(candidate.config)
 
@@ -53,7 +53,7 @@ class BootPlan:
     host: dict[str, Any] = field(default_factory=dict)
 
 
-def plan(candidate: Candidate, settings: ContainerPlatform, *, engine: Engine, container: str) -> BootPlan:
+def plan(candidate: Candidate, settings: ContainerSettings, *, engine: Engine, container: str) -> BootPlan:
     """The hardened defaults plus exactly what the mode needs. ``container`` is the name it will have."""
     mode = mode_of(candidate, settings)
     host: dict[str, Any] = {

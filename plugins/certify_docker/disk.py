@@ -10,6 +10,7 @@ from typing import Any
 from certify.errors import EngineUnavailable, ImageNotFound
 from certify.images.candidate import Candidate, ImageConfig, ImageSource, hex_of
 from certify.nodes.platform import Progress
+from certify.processes import is_installed
 from certify_docker.engine import translated
 
 _REPOSITORY = "certify-disk"
@@ -19,11 +20,11 @@ DISK_CONFIG = ImageConfig(entrypoint=("/sbin/init",), stop_signal="SIGRTMIN+3")
 
 def import_disk(client: Any, source: ImageSource, progress: Progress) -> Candidate:
     """The candidate with the engine's image in place of its disk. Raises ImageInvalid for a disk that cannot be read."""
-    try:
-        from certify_disk.export import export_root
-        from certify_disk.transport import DiskSource
-    except ImportError:
-        raise EngineUnavailable("disk images need certify[disk]", "pip install 'certify[disk]'") from None
+    if not is_installed("oslo_utils", "ext4"):
+        raise EngineUnavailable("disk images need certify[disk]", "pip install 'certify[disk]'")
+    from certify_disk.export import export_root
+    from certify_disk.transport import DiskSource
+
     assert isinstance(source, DiskSource)
     tag = hex_of(source.candidate.digest)[:32]
     found = _imported(client, tag)

@@ -6,7 +6,7 @@ import time
 from datetime import datetime
 from typing import Any
 
-from certify.config import ContainerPlatform, seconds
+from certify.config import ContainerSettings, seconds
 from certify.errors import BootFailed, NodeLost
 from certify.nodes.platform import Channel, MachineFacts, StopReport
 from certify_docker.boot_mode import TOOLS
@@ -25,7 +25,7 @@ class DockerMachine:
     """One container. ``lent_shell`` says that the shell comes from the helper volume."""
 
     def __init__(
-        self, client: Any, container: str, facts: MachineFacts, settings: ContainerPlatform, *, lent_shell: bool
+        self, client: Any, container: str, facts: MachineFacts, settings: ContainerSettings, *, lent_shell: bool
     ) -> None:
         self.facts = facts
         self.container = container

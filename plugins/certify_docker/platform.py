@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from certify.config import ContainerPlatform, Images, size_bytes
+from certify.config import ContainerSettings, Images, size_bytes
 from certify.errors import BootFailed, GuestFailed
 from certify.files import write_whole
 from certify.images.candidate import Candidate, ImageSource, go_architecture, hex_of, require_platform
@@ -37,7 +37,7 @@ class DockerPlatform:
     name = "container"
     driver = "docker"
 
-    def __init__(self, settings: ContainerPlatform, images: Images | None = None) -> None:
+    def __init__(self, settings: ContainerSettings, images: Images | None = None) -> None:
         self._settings = settings
         self._images = images or Images()
         self._lock = threading.Lock()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from certify.hooks import hookimpl
+from certify.processes import is_installed
 
 if TYPE_CHECKING:
     from certify.nodes.lab import Lab
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def certify_labs(folder: Path | None) -> Iterable[Lab]:
-    try:
-        from certify_lab.lab import VirtualLab
-    except ImportError:  # the extra is not installed
+    if not is_installed("libvirt", "sushy_tools", "virtualbmc", "bcrypt"):
         return []
+    from certify_lab.lab import VirtualLab
+
     return [VirtualLab(folder)]

@@ -31,14 +31,14 @@ import yaml
 from certify.errors import EngineUnavailable, UsageError
 from certify.files import write_whole
 from certify.images.store import locked
-from certify.nodes.inventory import MetalNode
 from certify.nodes.lab import LabNode
 from certify.nodes.platform import Progress
-from certify_ipmi.bmc import IpmiBmc
 from certify_lab.domain import DATA_GIB, ROOT_GIB, node_xml
 from certify_lab.processes import Daemon
-from certify_redfish.keys import self_signed
-from certify_redfish.netboot import write_programs
+from certify_metal.bmc.ipmi import IpmiBmc
+from certify_metal.host.inventory import MetalNode
+from certify_metal.host.keys import self_signed
+from certify_metal.host.netboot import write_programs
 
 _USER = "admin"
 _HOST = "10.0.2.2"  # this host, as QEMU's user network shows it to a node

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from certify.hooks import Finding, hookimpl
+from certify.processes import is_installed
 
 # Read once, when libvirt's library is loaded: it would write its errors to our standard error, beside raising them.
 os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
@@ -16,22 +17,24 @@ if TYPE_CHECKING:
     from certify.deploy.driver import DeployDriver
     from certify.nodes.platform import Platform
 
+_NEEDED = ("libvirt", "pycdlib", "oslo_utils", "PIL")
+
 
 @hookimpl
 def certify_platforms(config: Config) -> Iterable[Platform]:
-    try:
-        from certify_libvirt.platform import LibvirtPlatform
-    except ImportError:  # the extra is not installed; `certify doctor` says how
-        return []
+    if not is_installed(*_NEEDED):
+        return []  # `certify doctor` says how
+    from certify_libvirt.platform import LibvirtPlatform
+
     return [LibvirtPlatform(config.platforms.vm, config.images)]
 
 
 @hookimpl
 def certify_deploy_drivers() -> Iterable[DeployDriver]:
-    try:
-        from certify_libvirt.deploy import LibvirtDeployDriver
-    except ImportError:
+    if not is_installed(*_NEEDED):
         return []
+    from certify_libvirt.deploy import LibvirtDeployDriver
+
     return [LibvirtDeployDriver()]
 
 
@@ -44,8 +47,8 @@ def certify_doctor(config: Config) -> Iterable[Finding]:
 
 @hookimpl
 def certify_gc(config: Config, is_alive: Callable[[str], bool], dry_run: bool) -> Iterable[str]:
-    try:
-        from certify_libvirt.cleanup import collect
-    except ImportError:
+    if not is_installed(*_NEEDED):
         return []
+    from certify_libvirt.cleanup import collect
+
     return collect(config, is_alive, dry_run)

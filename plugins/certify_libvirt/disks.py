@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 from typing import Any, Protocol
 
-from certify.config import VmPlatform, size_bytes
+from certify.config import VmSettings, size_bytes
 from certify.errors import ImageInvalid, UsageError
 from certify.images.candidate import ImageSource
 from certify.images.store import Store
@@ -60,7 +60,7 @@ class NodeDisks(Protocol):
 class LocalDisks:
     """Disks on this machine, for the embedded hypervisor."""
 
-    def __init__(self, store: Store, settings: VmPlatform) -> None:
+    def __init__(self, store: Store, settings: VmSettings) -> None:
         self._store = store
         self._settings = settings
         self._bases: dict[str, Any] = {}
@@ -153,13 +153,13 @@ def _files(disks: Path, folder: Path) -> Files:
     )
 
 
-def node_disk_size(image: int, settings: VmPlatform) -> int:
+def node_disk_size(image: int, settings: VmSettings) -> int:
     """Bytes of a node's disk: as configured, never smaller than the image."""
     wanted = size_bytes(settings.disk) if settings.disk else image + _ROOM
     return -(-max(wanted, image) // 512) * 512
 
 
-def wants_seed(profile: Profile, settings: VmPlatform) -> bool:
+def wants_seed(profile: Profile, settings: VmSettings) -> bool:
     """Whether a node gets a NoCloud seed: machines do; a container image only when user-data is configured for it."""
     return settings.user_data is not None or ("cloud-init" in profile.access and not profile.kernel)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import libvirt
 
-from certify.config import VmPlatform, seconds
+from certify.config import VmSettings, seconds
 from certify.errors import (
     BootFailed,
     CommandTimeout,
@@ -44,7 +44,7 @@ _LOOP = 3  # as many resets before it is ready are a loop
 class Settings:
     """What a machine needs of the configuration. ``patience`` scales every deadline: how much slower guests run here."""
 
-    platform: VmPlatform
+    platform: VmSettings
     patience: float
     password: str = ""
 

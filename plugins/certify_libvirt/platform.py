@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from certify.config import Images, VmPlatform, size_bytes
+from certify.config import Images, VmSettings, size_bytes
 from certify.errors import BootFailed, EngineUnavailable, UsageError
 from certify.images.candidate import Candidate, ImageSource
 from certify.images.store import Store
@@ -47,7 +47,7 @@ class LibvirtPlatform:
     name = "vm"
     driver = "libvirt"
 
-    def __init__(self, settings: VmPlatform, images: Images) -> None:
+    def __init__(self, settings: VmSettings, images: Images) -> None:
         self._settings = settings
         self._store = Store(Path(images.store))
         self._lock = threading.Lock()

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import libvirt
 
-from certify.config import VmPlatform
+from certify.config import VmSettings
 from certify.errors import EngineUnavailable, UsageError
 from certify.images.candidate import ImageSource, hex_of
 from certify.images.store import Store
@@ -28,7 +28,7 @@ _PIECE = 1024 * 1024
 class PoolDisks:
     """Implements :class:`certify_libvirt.disks.NodeDisks` on a storage pool."""
 
-    def __init__(self, hypervisor: Hypervisor, store: Store, settings: VmPlatform) -> None:
+    def __init__(self, hypervisor: Hypervisor, store: Store, settings: VmSettings) -> None:
         self._connection = hypervisor.connection
         self._settings = settings
         self._local = LocalDisks(store, settings)

@@ -19,7 +19,7 @@ import docker
 import pytest
 import requests
 
-from certify.config import ContainerPlatform, Images
+from certify.config import ContainerSettings, Images
 from certify.errors import CertifyError, DigestMismatch, ImageInvalid
 from certify.images.layers import require_layers
 from certify.images.reference import parse
@@ -219,7 +219,7 @@ def test_a_program_called_init_gets_nothing_for_its_name(work: Workspace, make_i
 
     for program, mode in (("/sbin/init", "init"), ("/init", "service"), ("/app/init", "service")):
         candidate = replace(FakeSource().candidate, config=ImageConfig(entrypoint=(program,)))
-        made = plan(candidate, ContainerPlatform(), engine=Engine("1", "cgroupfs"), container="c")
+        made = plan(candidate, ContainerSettings(), engine=Engine("1", "cgroupfs"), container="c")
         assert made.mode == mode
         assert "cap_add" not in made.host
     reference = make_image("init", entrypoint=["/sbin/init"], files={"/sbin/init": BUSYBOX, "/bin/sh": BUSYBOX})

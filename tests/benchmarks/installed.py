@@ -17,9 +17,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from certify.nodes.inventory import MetalNode
-from certify_redfish.image import archive
-from certify_redfish.redfish import RedfishBmc
+from certify_metal.bmc.redfish import RedfishBmc
+from certify_metal.host.image import archive
+from certify_metal.host.inventory import MetalNode
 from tests.benchmarks.mirror import Mirror
 from tests.images.builder import CACHE, MACHINE, PACKAGES
 

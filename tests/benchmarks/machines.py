@@ -15,7 +15,7 @@ from pathlib import Path
 
 import testinfra
 
-from certify.config import Config, Images, VmPlatform
+from certify.config import Config, Images, VmSettings
 from certify.hooks import Plugins
 from certify.images.candidate import ImageSource
 from certify.images.resolve import Resolver
@@ -44,7 +44,7 @@ def measure(work: Path) -> list[Figure]:
 
 def _boots_and_shell(store: Path) -> list[Figure]:
     config = Config(images=Images(store=str(store)))
-    platform = LibvirtPlatform(VmPlatform(), config.images)
+    platform = LibvirtPlatform(VmSettings(), config.images)
     source = Resolver(Plugins().transports(config)).open(str(DISK))
     with _node(platform, source, "warm-up"):
         pass

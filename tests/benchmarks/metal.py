@@ -24,21 +24,21 @@ from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
-from certify.config import Config, Images, MetalPlatform
+from certify.config import Config, Images, MetalSettings
 from certify.hooks import Plugins
 from certify.images.candidate import ImageSource
 from certify.images.resolve import Resolver
 from certify.images.store import Store
-from certify.nodes.inventory import MetalNode, load_inventory
 from certify.nodes.platform import Machine, NodeSpec
 from certify.nodes.shell import run_once
-from certify_disk.raw import RawDisk, raw_disk
-from certify_redfish.controller import Attempt, Controller
-from certify_redfish.image import Medium
-from certify_redfish.installer.fetch import Remote
-from certify_redfish.keys import make_keys
-from certify_redfish.placer import as_disk
-from certify_redfish.platform import RedfishPlatform
+from certify_metal.host.controller import Attempt, Controller
+from certify_metal.host.image import Medium
+from certify_metal.host.inventory import MetalNode, load_inventory
+from certify_metal.host.keys import make_keys
+from certify_metal.host.placer import as_disk
+from certify_metal.host.raw import RawDisk, raw_disk
+from certify_metal.node.installer.fetch import Remote
+from certify_metal.platform import MetalPlatform
 from tests.benchmarks.installed import install
 from tests.benchmarks.measure import TIMES, Figure, compared
 from tests.images.builder import load
@@ -84,8 +84,8 @@ def _say(words: str) -> None:
 
 def on_a_node(config: Config, inventory: Path, source: ImageSource, disks: list[RawDisk]) -> list[Figure]:
     """Image and packages in turn on one node, from off to running; between them the write path on its second disk."""
-    settings = MetalPlatform(nodes=str(inventory), clean="none", boot_timeout="5m")
-    platform = RedfishPlatform(settings, config.images)
+    settings = MetalSettings(nodes=str(inventory), clean="none", boot_timeout="5m")
+    platform = MetalPlatform(settings, config.images)
     platform.prepare(source, "bench", _say)
     node = load_inventory(inventory).nodes["metal-1"]
     times, written = [], []
@@ -201,7 +201,7 @@ def _program() -> bytes:
     """The installer's files and ours as a tar archive."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        tar.add(str(resources.files("certify_redfish") / "installer"), "installer")
+        tar.add(str(resources.files("certify_metal.node") / "installer"), "installer")
         tar.add(str(Path(__file__).with_name("on_node.py")), "on_node.py")
     return packed.getvalue()
 
@@ -228,7 +228,7 @@ def twenty(work: Path, disk: RawDisk) -> list[Figure]:
 
 def serve(path: Path, work: Path) -> str:
     """Serve a disk as a run does; where."""
-    from certify.images.chunks import read_manifest
+    from certify_metal.host.chunks import read_manifest
 
     disk = RawDisk(path, read_manifest((work / "manifest").read_bytes()), path)
     controller = Controller("127.0.0.1", make_keys())
@@ -241,7 +241,7 @@ def simulated(url: str, folder: str, number: str) -> None:
     """One node: fetches and verifies every fourth chunk, without a disk of its own."""
     import hashlib
 
-    from certify.images.chunks import read_manifest
+    from certify_metal.host.chunks import read_manifest
 
     manifest = read_manifest((Path(folder) / "manifest").read_bytes())
     remote = Remote(url)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import testinfra
 
-from certify.config import Config, ContainerPlatform
+from certify.config import Config, ContainerSettings
 from certify.evidence.run import new_run_id
 from certify.hooks import Plugins
 from certify.images.resolve import Resolver
@@ -21,7 +21,7 @@ from tests.integration.conftest import DEMO
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[tuple[Any, Any]]:
-    platform, run_id = DockerPlatform(ContainerPlatform()), new_run_id()
+    platform, run_id = DockerPlatform(ContainerSettings()), new_run_id()
     source = Resolver(Plugins().transports(Config())).open(DEMO + "good")
     spec = NodeSpec(run_id, "parity")
     node = Node(platform.boot(source, spec, lambda _: None), source.candidate, spec, ShellSettings())

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import docker
 import pytest
 
-from certify.config import Config, ContainerPlatform
+from certify.config import Config, ContainerSettings
 from certify.errors import BootFailed, CertifyError, CommandTimeout, GuestFailed, NodeLost, OutputLimit
 from certify.evidence.run import new_run_id
 from certify.hooks import Plugins
@@ -31,7 +31,7 @@ def boot(engine: docker.DockerClient) -> Iterator[Boot]:
     run_id, nodes, platforms, numbers = new_run_id(), list[Node](), list[DockerPlatform](), itertools.count()
 
     def start(reference: str, strict: bool = False, **settings: object) -> Node:
-        platform = DockerPlatform(ContainerPlatform(**settings))  # type: ignore[arg-type]
+        platform = DockerPlatform(ContainerSettings(**settings))  # type: ignore[arg-type]
         platforms.append(platform)
         source = Resolver(Plugins().transports(Config())).open(reference)
         spec = NodeSpec(run_id, f"n{next(numbers)}")
@@ -234,4 +234,4 @@ def test_the_mode_can_be_set() -> None:
     source = Resolver(Plugins().transports(Config())).open(DEMO + "scratch")
     platform = Plugins().platforms(Config())[0]
     assert "service" in platform.offers(source.candidate)
-    assert "service" not in DockerPlatform(ContainerPlatform(mode="init")).offers(source.candidate)
+    assert "service" not in DockerPlatform(ContainerSettings(mode="init")).offers(source.candidate)

@@ -73,10 +73,10 @@ def peer(work: Workspace, engine: docker.DockerClient) -> tuple[dict[str, str], 
     """The same file by testinfra's docker backend, on a container that runs, started as ours are."""
     from dataclasses import replace
 
-    from certify.config import ContainerPlatform
+    from certify.config import ContainerSettings
 
     candidate = replace(FakeSource().candidate, config=ImageConfig(cmd=("/sbin/init",)))
-    boot = plan(candidate, ContainerPlatform(), engine=Engine.of(engine.info()), container="certify-test-peer")
+    boot = plan(candidate, ContainerSettings(), engine=Engine.of(engine.info()), container="certify-test-peer")
     host = engine.api.create_host_config(**boot.host)
     created = engine.api.create_container("certify-demo:good", host_config=host, **boot.create)["Id"]
     try:

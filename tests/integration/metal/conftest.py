@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from certify.nodes.inventory import MetalNode, load_inventory
-from certify_redfish.redfish import RedfishBmc
+from certify_metal.bmc.redfish import RedfishBmc
+from certify_metal.host.inventory import MetalNode, load_inventory
 from tests.integration.metal.proxy import Proxy
 from tests.labs import running_lab
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from certify.nodes.inventory import MetalNode
+from certify_metal.host.inventory import MetalNode
 
 #: What a rule makes of a request: an answer (status, JSON, headers), "drop" (hang up, unanswered, not passed on),
 #: "drop-after" (passed on, then hung up), or None (passed on).

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from certify.errors import EngineUnavailable, UsageError
-from certify.nodes.inventory import Secret
-from certify_redfish import bmc as driver
-from certify_redfish import redfish
-from certify_redfish.redfish import RedfishBmc
+from certify_metal.bmc import interface as driver
+from certify_metal.bmc import redfish
+from certify_metal.bmc.redfish import RedfishBmc
+from certify_metal.host.inventory import Secret
 from tests.integration.metal.proxy import Proxy
 
 Through = Callable[..., tuple[RedfishBmc, Proxy]]

@@ -10,7 +10,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from certify.nodes.inventory import MetalNode
+from certify_metal.host.inventory import MetalNode
 from tests.images.builder import load
 from tests.images.disk import build_disk
 from tests.integration.conftest import Workspace

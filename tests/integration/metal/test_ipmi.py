@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from certify.errors import EngineUnavailable, UsageError
-from certify.nodes.inventory import MetalNode, Secret, load_inventory
-from certify_ipmi.bmc import IpmiBmc
+from certify_metal.bmc.ipmi import IpmiBmc
+from certify_metal.host.inventory import MetalNode, Secret, load_inventory
 from tests.images.builder import load
 from tests.images.disk import build_disk
 from tests.integration.conftest import Workspace, wait_for

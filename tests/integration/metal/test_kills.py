@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from certify.nodes.inventory import MetalNode
+from certify_metal.host.inventory import MetalNode
 from tests.images.builder import load
 from tests.images.disk import build_disk
 from tests.integration.conftest import Workspace

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from certify.nodes.inventory import MetalNode
-from certify_redfish.redfish import RedfishBmc
+from certify_metal.bmc.redfish import RedfishBmc
+from certify_metal.host.inventory import MetalNode
 from tests.images.builder import load
 from tests.images.disk import build_disk
 from tests.integration.conftest import Workspace, wait_for
@@ -130,7 +130,7 @@ def test_a_node_is_replaced_in_place(metal: Workspace, base: Path, lab_nodes: Pa
     metal.write("tiny/test_tiny.py", "def test_it(node):\n    assert node.run('true').ok\n")
     metal.write(
         "fleet.yaml",
-        f"fleet: metal\nproduct: machines\ndriver: redfish\nmetal: {{nodes: {lab_nodes}}}\ninstances: [{{name: metal-1}}]\n",
+        f"fleet: metal\nproduct: machines\ndriver: metal\nmetal: {{nodes: {lab_nodes}}}\ninstances: [{{name: metal-1}}]\n",
     )
     assert metal.certify("init").status == 0
     done = metal.pytest("--image", "base.qcow2", "--suite", "./tiny", "--sign", "--promote", "staging", timeout=LONG)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from certify.config import ContainerPlatform
+from certify.config import ContainerSettings
 from certify.errors import ShellUnavailable
 from certify.images.candidate import ImageConfig
 from certify_docker.boot_mode import plan
@@ -26,7 +26,7 @@ ENGINE = Engine("1", "cgroupfs")
 
 @pytest.mark.parametrize("command", [("/sbin/init",), ("/serve",), ()])
 def test_nothing_is_ever_privileged(command: tuple[str, ...]) -> None:
-    host = plan(candidate_with(*command), ContainerPlatform(), engine=ENGINE, container="c").host
+    host = plan(candidate_with(*command), ContainerSettings(), engine=ENGINE, container="c").host
     assert "privileged" not in host
     assert "cap_add" not in host
     assert host["mem_limit"] == 1024**3
@@ -43,14 +43,14 @@ def test_nothing_is_ever_privileged(command: tuple[str, ...]) -> None:
     ],
 )
 def test_an_init_gets_a_control_group_of_its_own_and_no_more(engine: Engine, mounted: str) -> None:
-    host = plan(candidate_with("/sbin/init"), ContainerPlatform(), engine=engine, container="c").host
+    host = plan(candidate_with("/sbin/init"), ContainerSettings(), engine=engine, container="c").host
     [bind] = host["binds"]
     source, target, mode = bind.split(":")
     assert source == target
     assert mode == "rw"
     assert re.fullmatch(mounted, source)
     assert source.endswith(host["cgroup_parent"].strip("/"))
-    other = plan(candidate_with("/sbin/init"), ContainerPlatform(), engine=engine, container="d").host
+    other = plan(candidate_with("/sbin/init"), ContainerSettings(), engine=engine, container="d").host
     assert other["cgroup_parent"] != host["cgroup_parent"]
 
 
@@ -61,7 +61,7 @@ def test_root_keeps_its_capabilities_beside_an_unprivileged_process_1(user: str,
     """No new privileges means for good: a root beside a process 1 of another user could read nothing but its own files."""
     candidate = candidate_with("/serve")
     candidate = replace(candidate, config=replace(candidate.config, user=user))
-    host = plan(candidate, ContainerPlatform(), engine=ENGINE, container="c").host
+    host = plan(candidate, ContainerSettings(), engine=ENGINE, container="c").host
     assert ("security_opt" in host) == keeps
 
 

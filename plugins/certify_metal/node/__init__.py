@@ -1,0 +1,1 @@
+"""What runs on the nodes themselves. Nothing here imports anything of certify."""
