@@ -1,161 +1,66 @@
-"""``certify.yaml`` and ``fleet.yaml`` → frozen models. The models are the JSON Schema too (``certify schema``).
+"""``certify.yaml`` and ``fleet.yaml``: the settings of a project and of a fleet.
 
-A mistake is reported as ``file:line: what is wrong`` with the nearest right name. Nothing here reads anything but the
-file it is given.
+What platforms and deploy drivers can be told belongs to their plugins, which give each section's model
+(:meth:`certify.hooks.Hooks.certify_platform_kinds`, :meth:`certify.hooks.Hooks.certify_fleet_settings`).
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
-import yaml
 from msgspec import Meta, Struct
 
 from certify.errors import ConfigError
-from certify.yaml_file import read_yaml
+from certify.models import Duration, Model, Name, Size, load
 
-_DURATION = r"^[0-9]+(ms|s|m|h|d|w)$(?!\n)"
-_SIZE = r"^[0-9]+(KiB|MiB|GiB|B)$(?!\n)"
-_NAME = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$(?!\n)"
-Duration = Annotated[str, Meta(pattern=_DURATION, description="a number and ms, s, m, h, d or w", examples=["30d"])]
-Size = Annotated[str, Meta(pattern=_SIZE, description="a number and B, KiB, MiB or GiB", examples=["512MiB"])]
-Name = Annotated[str, Meta(pattern=_NAME, description="lower case letters, digits, '.', '_', '-'")]
-_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_LONGEST = 100 * 366 * 86400
-_BYTES = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-PLATFORMS = ("container", "vm", "metal")
-T = TypeVar("T")
-
-
-class Model(Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of every model: frozen, and a field nobody knows is an error."""
-
-
-class ContainerSettings(Model, frozen=True):
-    """How candidates are booted in containers."""
-
-    driver: str = "docker"
-    mode: Annotated[str, Meta(pattern="^(auto|init|service|idle)$(?!\\n)")] = "auto"
-    memory: Size = "1GiB"
-    pids: Annotated[int, Meta(ge=16)] = 2048
-    network: Annotated[str, Meta(pattern="^(none|internal|bridge)$(?!\\n)")] = "internal"
-    boot_timeout: Duration = "90s"
-    command_timeout: Duration = "60s"
-    output_limit: Size = "16MiB"
-    stop_timeout: Duration = "10s"
-
-
-class Login(Model, frozen=True):
-    """An account for the serial console; the password is read from the environment variable ``password_env``."""
-
-    user: str = "root"
-    password_env: str = "CERTIFY_VM_PASSWORD"
-
-
-class VmSettings(Model, frozen=True):
-    """How candidates are booted as virtual machines. ``firmware``: the first boots every node, the others are tried by the
-    ``vm`` suite; ``auto`` reads it off the disk. ``kernel`` and ``initrd`` boot images that ship none. ``access`` are the ways
-    into a guest that may be tried."""
-
-    driver: str = "libvirt"
-    uri: str = "embed"
-    memory: Size = "1GiB"
-    cpus: Annotated[int, Meta(ge=1, le=64)] = 2
-    firmware: Annotated[
-        list[Annotated[str, Meta(pattern="^(auto|bios|uefi|uefi-secure)$(?!\\n)")]], Meta(min_length=1)
-    ] = msgspec.field(default_factory=lambda: ["auto"])
-    acceleration: Annotated[str, Meta(pattern="^(auto|kvm|tcg)$(?!\\n)")] = "auto"
-    disk: Size | None = None
-    data_disk: Size | None = None
-    nics: Annotated[int, Meta(ge=0, le=8)] = 1
-    network: Annotated[str, Meta(pattern="^(internal|user)$(?!\\n)")] = "internal"
-    kernel: str | None = None
-    initrd: str | None = None
-    cmdline: str = "root=/dev/vda rw console=tty0 console=ttyS0,115200"
-    user_data: str | None = None
-    access: list[Annotated[str, Meta(pattern="^(credentials|cloud-init|agent|login)$(?!\\n)")]] = msgspec.field(
-        default_factory=lambda: ["credentials", "cloud-init", "agent", "login"]
-    )
-    login: Login | None = None
-    forks: bool = True
-    snapshot_cache: Size = "8GiB"
-    pool: str = "default"
-    console_ignore: list[str] = []
-    boot_timeout: Duration = "60s"
-    command_timeout: Duration = "60s"
-    output_limit: Size = "16MiB"
-    stop_timeout: Duration = "30s"
-
-
-class MetalSettings(Model, frozen=True):
-    """How candidates are booted on metal. ``nodes`` is the inventory; ``listen`` the address of this host that nodes and
-    BMCs reach (by default the one that the route to the BMC has); ``clean`` what is wiped of the root disk afterwards."""
-
-    driver: str = "metal"
-    nodes: str = "nodes.yaml"
-    listen: str | None = None
-    clean: Annotated[str, Meta(pattern="^(none|metadata|full)$(?!\\n)")] = "metadata"
-    user_data: str | None = None
-    lease_timeout: Duration = "1h"
-    bmc_timeout: Duration = "2m"
-    boot_timeout: Duration = "10m"
-    write_timeout: Duration = "30m"
-    command_timeout: Duration = "60s"
-    output_limit: Size = "16MiB"
-    stop_timeout: Duration = "60s"
-
-
-class Platforms(Model, frozen=True):
-    """The platforms this project boots its candidates on, by name."""
-
-    container: ContainerSettings = ContainerSettings()
-    vm: VmSettings = VmSettings()
-    metal: MetalSettings = MetalSettings()
+M = TypeVar("M", bound=Model)
 
 
 class Images(Model, frozen=True):
-    """Where frozen disk images and memory snapshots are kept, and what is refused: ``max_size`` bounds a disk's declared and
-    unpacked size and a layer's, ``max_ratio`` how many times larger than the file either may unpack."""
+    """Where disk images and memory snapshots are kept, and what is refused."""
 
-    store: str = "~/.cache/certify"
-    max_size: Size = "64GiB"
-    max_ratio: Annotated[int, Meta(ge=2)] = 200
+    store: Annotated[str, Meta(description="folder of frozen disks, memory snapshots and plans")] = "~/.cache/certify"
+    max_size: Annotated[Size, Meta(description="bounds a disk's declared and unpacked size, and a layer's")] = "64GiB"
+    max_ratio: Annotated[int, Meta(ge=2, description="how many times larger than the file either may unpack")] = 200
 
 
 class Trust(Model, frozen=True):
-    """Where the channel repository, the keys and the certificates are; ``root`` is the root metadata a deployer starts
-    from, ``client`` what it remembers, ``writer`` what one who promotes remembers."""
+    """Where the channel repository, the keys and the certificates are."""
 
-    repository: str = ".certify/trust"
-    keys: str = ".certify/keys"
-    certificates: str = ".certify/certificates"
-    client: str = ".certify/client"
-    writer: str = ".certify/writer"
-    root: str | None = None
+    repository: Annotated[str, Meta(description="channel repository: a folder, or for verifiers its URL")] = (
+        ".certify/trust"
+    )
+    keys: Annotated[str, Meta(description="folder of keys")] = ".certify/keys"
+    certificates: Annotated[str, Meta(description="folder of certificates")] = ".certify/certificates"
+    client: Annotated[str, Meta(description="what one who verifies remembers")] = ".certify/client"
+    writer: Annotated[str, Meta(description="what one who promotes remembers")] = ".certify/writer"
+    root: Annotated[str | None, Meta(description="root metadata that a verifier starts from")] = None
 
 
 class Requires(Model, frozen=True):
     """What must have passed before a digest may stand on a channel."""
 
-    suites: list[str] = []
-    platforms: list[str] = []
-    checks: list[str] = []
+    suites: Annotated[list[str], Meta(description="suites that must have passed, by name")] = []
+    platforms: Annotated[list[str], Meta(description="platforms they must have passed on")] = []
+    checks: Annotated[list[str], Meta(description="checks that must have passed, beside their suites' rest")] = []
 
 
 class Channel(Model, frozen=True):
-    """One channel and its gate. ``max_failed_runs``: how many unexplained failures of one digest are put up with."""
+    """One channel and its gate."""
 
-    requires: Requires = Requires()
-    after: Name | None = None
-    approvals: Annotated[int, Meta(ge=1, le=1)] = 1
-    valid_for: Duration = "30d"
-    max_age: Duration = "7d"
-    allow_warned: bool = False
-    max_failed_runs: Annotated[int, Meta(ge=0)] = 0
+    requires: Annotated[Requires, Meta(description="what must have passed")] = Requires()
+    after: Annotated[Name | None, Meta(description="the channel a digest must stand on before")] = None
+    approvals: Annotated[int, Meta(ge=1, le=1, description="how many approvers must sign")] = 1
+    valid_for: Annotated[Duration, Meta(description="how long a pointer holds before it is renewed")] = "30d"
+    max_age: Annotated[Duration, Meta(description="how old evidence may be")] = "7d"
+    allow_warned: Annotated[bool, Meta(description="whether an image with warnings may pass")] = False
+    max_failed_runs: Annotated[
+        int, Meta(ge=0, description="unexplained failures of one digest that are put up with")
+    ] = 0
 
 
 def default_channels() -> dict[str, Channel]:
@@ -164,98 +69,135 @@ def default_channels() -> dict[str, Channel]:
 
 
 class Config(Model, frozen=True):
-    """``certify.yaml``. ``allow`` names code and ini files from outside the suites that may take part in a run."""
+    """``certify.yaml``."""
 
-    version: Annotated[int, Meta(ge=1, le=1)] = 1
-    product: Name = "default"
-    suites: list[str] = msgspec.field(default_factory=lambda: ["baseline"])
-    platforms: Platforms = Platforms()
-    images: Images = Images()
-    memory_budget: Size | None = None
-    settings: dict[str, dict[str, Any]] = {}
-    allow: list[str] = []
-    state: str = "sqlite:///.certify/certify.db"
-    evidence: str = ".certify/runs"
-    trust: Trust = Trust()
-    channels: dict[Name, Channel] = msgspec.field(default_factory=default_channels)
+    version: Annotated[int, Meta(ge=1, le=1, description="of this file's form")] = 1
+    product: Annotated[Name, Meta(description="what the images are images of")] = "default"
+    suites: Annotated[
+        list[str], Meta(description="what runs when no --suite is named: names, or paths of your own")
+    ] = msgspec.field(default_factory=lambda: ["baseline"])
+    platforms: Annotated[dict[str, Any], Meta(description="settings of platforms, by name")] = {}
+    images: Annotated[Images, Meta(description="where images are kept, and what is refused")] = Images()
+    memory_budget: Annotated[Size | None, Meta(description="memory for nodes; by default what the host can spare")] = (
+        None
+    )
+    settings: Annotated[dict[str, dict[str, Any]], Meta(description="settings of suites, by suite")] = {}
+    allow: Annotated[list[str], Meta(description="code and ini files from outside the suites that may take part")] = []
+    state: Annotated[str, Meta(description="database of rollouts, as SQLAlchemy names it")] = (
+        "sqlite:///.certify/certify.db"
+    )
+    evidence: Annotated[str, Meta(description="where runs keep their evidence")] = ".certify/runs"
+    trust: Annotated[Trust, Meta(description="where keys, certificates and channels are")] = Trust()
+    channels: Annotated[dict[Name, Channel], Meta(description="channels and what each asks for")] = msgspec.field(
+        default_factory=default_channels
+    )
+
+    @property
+    def platform_names(self) -> tuple[str, ...]:
+        """The platforms that have a section here."""
+        return self.platforms.__struct_fields__ if isinstance(self.platforms, Struct) else tuple(self.platforms)
+
+    def of_platform(self, name: str, model: type[M]) -> M:
+        """A platform's section. Raises msgspec.ValidationError for one that was read without its model and is not of it."""
+        found = self.platforms.get(name) if isinstance(self.platforms, dict) else getattr(self.platforms, name, None)
+        return found if isinstance(found, model) else msgspec.convert(found or {}, model)
 
 
 class Health(Model, frozen=True):
-    """When an instance serves: HTTP status 200 to 399, ``successes`` times in a row."""
+    """When an instance serves: HTTP status 200 to 399, several times in a row."""
 
-    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
-    path: Annotated[str, Meta(pattern="^/")] = "/"
-    interval: Duration = "200ms"
-    timeout: Duration = "2s"
-    start_period: Duration = "30s"
-    successes: Annotated[int, Meta(ge=1)] = 3
-    soak: Duration = "1s"
+    port: Annotated[Annotated[int, Meta(ge=1, le=65535)] | None, Meta(description="the port to ask")] = None
+    path: Annotated[str, Meta(pattern="^/", description="the path to ask for")] = "/"
+    interval: Annotated[Duration, Meta(description="between two questions")] = "200ms"
+    timeout: Annotated[Duration, Meta(description="for one answer")] = "2s"
+    start_period: Annotated[Duration, Meta(description="until it must be healthy")] = "30s"
+    successes: Annotated[int, Meta(ge=1, description="good answers in a row that make it healthy")] = 3
+    soak: Annotated[Duration, Meta(description="how long it must stay healthy before the old one goes")] = "1s"
 
 
 class Instance(Model, frozen=True):
-    """One member of a fleet. ``publish`` maps a port of this host's loopback to the one the image serves."""
+    """One member of a fleet."""
 
-    name: Name
-    host: str | None = None
-    publish: dict[str, int] = {}
+    name: Annotated[Name, Meta(description="unique in the fleet; on metal the node's name")]
+    host: Annotated[str | None, Meta(description="where it runs, as its driver names hosts; by default here")] = None
+    publish: Annotated[
+        dict[str, int], Meta(description="ports of the host's loopback: the ports the image serves")
+    ] = {}
 
 
 class Fleet(Model, frozen=True):
     """``fleet.yaml``."""
 
-    fleet: Name
-    instances: Annotated[list[Instance], Meta(min_length=1)]
-    version: Annotated[int, Meta(ge=1, le=1)] = 1
-    product: Name | None = None
-    driver: str = "docker"
-    health: Health = Health()
-    platform: ContainerSettings = ContainerSettings(network="bridge")
-    vm: VmSettings = VmSettings(network="user")
-    metal: MetalSettings = MetalSettings()
+    fleet: Annotated[Name, Meta(description="the fleet's name")]
+    instances: Annotated[list[Instance], Meta(min_length=1, description="its members")]
+    version: Annotated[int, Meta(ge=1, le=1, description="of this file's form")] = 1
+    product: Annotated[Name | None, Meta(description="whose channels it follows; by default certify.yaml's")] = None
+    driver: Annotated[str, Meta(description="what replaces its instances")] = "docker"
+    health: Annotated[Health, Meta(description="when an instance serves")] = Health()
+
+    def section(self, name: str, default: M) -> M:
+        """A driver's own section, or ``default`` where this was read without it."""
+        found = getattr(self, name, default)
+        assert isinstance(found, type(default))
+        return found
 
 
-def seconds(duration: str) -> float:
-    """``"30s"`` → 30.0. The models have checked the form already."""
-    match = re.fullmatch(r"([0-9]+)(\w+)", duration)
-    if match is None or match[2] not in _SECONDS:
-        raise ConfigError(f"{duration!r} is no duration", "write a number and ms, s, m, h, d or w, e.g. 30s")
-    found = int(match[1]) * _SECONDS[match[2]]
-    if found > _LONGEST:
-        raise ConfigError(f"{duration!r} is more than a hundred years", "write a time that somebody waits for")
-    return found
+def config_model(platforms: Mapping[str, Model]) -> type[Config]:
+    """``certify.yaml`` where platforms have sections with these defaults."""
+    sections = _composed("Platforms", "The platforms this project boots its candidates on.", Model, platforms)
+    return _composed("Config", "certify.yaml", Config, {"platforms": sections()})
 
 
-def size_bytes(size: str) -> int:
-    """``"1GiB"`` → 1073741824. The models have checked the form already."""
-    match = re.fullmatch(r"([0-9]+)(\w+)", size)
-    if match is None or match[2] not in _BYTES:
-        raise ConfigError(f"{size!r} is no size", "write a number and B, KiB, MiB or GiB, e.g. 512MiB")
-    return int(match[1]) * _BYTES[match[2]]
+def fleet_model(sections: Mapping[str, Model]) -> type[Fleet]:
+    """``fleet.yaml`` where drivers have sections with these defaults."""
+    return _composed("Fleet", "fleet.yaml", Fleet, sections)
 
 
-def load_config(path: Path | None) -> Config:
-    """Read ``certify.yaml``; without a path the one in the current directory, if there is one, else the defaults."""
+def _composed(name: str, doc: str, base: type[M], sections: Mapping[str, Model]) -> type[M]:
+    fields = [
+        (section, Annotated[type(default), Meta(description=type(default).__doc__)], default)
+        for section, default in sections.items()
+    ]
+    made = msgspec.defstruct(name, fields, bases=(base,), namespace={"__doc__": doc}, frozen=True)
+    return cast("type[M]", made)
+
+
+def load_config(path: Path | None, platforms: Mapping[str, Model] | None = None) -> Config:
+    """Read ``certify.yaml``; without a path the one in the current directory, if there is one, else the defaults.
+
+    Without ``platforms`` (their sections' defaults), what it says of them is not looked at. Raises ConfigError.
+    """
+    model = Config if platforms is None else config_model(platforms)
     if path is None:
         path = Path("certify.yaml")
         if not path.exists():
-            return Config()
-    config = load(path, Config)
+            return model()
+    config = load(path, model)
     config = msgspec.structs.replace(config, trust=_expanded(config.trust))
     for name, channel in config.channels.items():
-        if channel.after is not None and channel.after not in config.channels:
-            near = get_close_matches(channel.after, config.channels, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"channels: {', '.join(config.channels)}"
-            raise ConfigError(f"{path}: channels.{name}.after: no channel {channel.after!r}", hint)
-        for suite in channel.requires.suites:
-            if "/" in suite:
-                hint = f"write {Path(suite).name!r}, and its path under suites:"
-                raise ConfigError(f"{path}: channels.{name}.requires.suites: {suite!r} is a path, not a name", hint)
-        for platform in channel.requires.platforms:
-            if platform not in PLATFORMS:
-                near = get_close_matches(platform, PLATFORMS, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"platforms: {', '.join(PLATFORMS)}"
-                raise ConfigError(f"{path}: channels.{name}.requires.platforms: no platform {platform!r}", hint)
+        _require_sound(f"{path}: channels.{name}", channel, config, platforms)
     return config
+
+
+def _require_sound(where: str, channel: Channel, config: Config, platforms: Mapping[str, Model] | None) -> None:
+    """Raise ConfigError for a channel that names what is not there."""
+    if channel.after is not None and channel.after not in config.channels:
+        raise ConfigError(
+            f"{where}.after: no channel {channel.after!r}", _nearest(channel.after, "channels", config.channels)
+        )
+    for suite in channel.requires.suites:
+        if "/" in suite:
+            hint = f"write {Path(suite).name!r}, and its path under suites:"
+            raise ConfigError(f"{where}.requires.suites: {suite!r} is a path, not a name", hint)
+    for platform in channel.requires.platforms if platforms is not None else ():
+        if platform not in platforms:  # type: ignore[operator]
+            hint = _nearest(platform, "platforms", platforms)  # type: ignore[arg-type]
+            raise ConfigError(f"{where}.requires.platforms: no platform {platform!r}", hint)
+
+
+def _nearest(name: str, what: str, known: Mapping[str, Any]) -> str:
+    near = get_close_matches(name, known, 1)
+    return f"did you mean {near[0]!r}?" if near else f"{what}: {', '.join(known)}"
 
 
 def _expanded(trust: Trust) -> Trust:
@@ -264,9 +206,10 @@ def _expanded(trust: Trust) -> Trust:
     return Trust(**{name: str(Path(place).expanduser()) if place else place for name, place in places.items()})
 
 
-def load_fleet(path: Path) -> Fleet:
-    """Read ``fleet.yaml``. Raises ConfigError, also for two instances that share a name or a published port."""
-    fleet = load(path, Fleet)
+def load_fleet(path: Path, sections: Mapping[str, Model]) -> Fleet:
+    """Read ``fleet.yaml``, with the drivers' ``sections``. Raises ConfigError, also for two instances that share a name or a
+    published port."""
+    fleet = load(path, fleet_model(sections))
     names = [instance.name for instance in fleet.instances]
     taken = [f"{i.host or 'local'}:{port}" for i in fleet.instances for port in i.publish]
     for what, values in (("name", names), ("published port", taken)):
@@ -276,79 +219,3 @@ def load_fleet(path: Path) -> Fleet:
     if any(not port.isdigit() or not 0 < int(port) < 65536 for i in fleet.instances for port in i.publish):
         raise ConfigError(f"{path}: publish: keys are host ports", "write e.g. publish: {8081: 8080}")
     return fleet
-
-
-def load(path: Path, model: type[T]) -> T:
-    """Read one YAML file into ``model``. Raises ConfigError with file and line."""
-    tree, data = read_yaml(path)
-    try:
-        return msgspec.convert(data, model)
-    except msgspec.ValidationError as error:
-        raise _explain(error, path, tree, data, model) from None
-    except UnicodeEncodeError:
-        raise ConfigError(f"{path}: a name or value in it is no text (half of a character)", "write it out") from None
-
-
-def schema(model: type[Any] = Config) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a model."""
-    document = msgspec.json.schema(model)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": model.__name__, **document}
-
-
-def _explain(error: msgspec.ValidationError, path: Path, tree: Any, data: Any, model: type[Any]) -> ConfigError:
-    """msgspec's ``what - at `$.a.b[0]` `` → ``file:line: a.b.0: what`` and a hint."""
-    text, _, where = str(error).partition(" - at `")
-    steps = re.findall(r"\.([^.\[\]`]+)|\[(\d+|\.\.\.)\]", where.rstrip("`"))
-    unknown = re.search(r"unknown field `([^`]*)`", text)
-    keys = [key or index for key, index in steps] + ([unknown[1]] if unknown else [])
-    keys = _name_entries(data, keys, model)
-    line = _line(tree, keys)
-    dotted = ".".join(keys) or "the file"
-    if unknown is None:
-        return ConfigError(f"{path}:{line}: {dotted}: {text[0].lower()}{text[1:]}", "see `certify schema`")
-    known = sorted(_field_names(model))
-    near = get_close_matches(unknown[1], known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else "see `certify schema` for what is known there"
-    return ConfigError(f"{path}:{line}: {dotted}: no such setting", hint)
-
-
-def _name_entries(data: Any, keys: list[str], model: type[Any]) -> list[str]:
-    """msgspec says ``...`` for "some entry of this mapping": find which, by leaving the others out one at a time."""
-    if "..." not in keys or not isinstance(data, dict):
-        return keys
-    before, after = keys[: keys.index("...")], keys[keys.index("...") + 1 :]
-    parent = data
-    for key in before:
-        if not isinstance(parent, dict):
-            return keys
-        parent = parent[key]
-    for name, value in parent.items():
-        narrowed = {name: value}
-        for key in reversed(before):
-            narrowed = {key: narrowed}
-        try:
-            msgspec.convert({**data, **narrowed}, model)
-        except msgspec.ValidationError:
-            return [*before, str(name), *after]
-    return keys
-
-
-def _line(node: Any, keys: list[str]) -> int:
-    """Line of the deepest node that ``keys`` lead to."""
-    line = node.start_mark.line + 1 if node is not None else 1
-    for key in keys:
-        if isinstance(node, yaml.SequenceNode) and key.isdigit() and int(key) < len(node.value):
-            node = node.value[int(key)]
-            line = node.start_mark.line + 1
-        elif isinstance(node, yaml.MappingNode):
-            found = [(k, v) for k, v in node.value if key == k.value]
-            if not found:
-                break
-            line, node = found[0][0].start_mark.line + 1, found[0][1]
-    return int(line)
-
-
-def _field_names(model: type[Any]) -> set[str]:
-    """Every setting's name below ``model``, for near-miss hints."""
-    definitions = msgspec.json.schema(model).get("$defs", {})
-    return {name for definition in definitions.values() for name in definition.get("properties", {})}

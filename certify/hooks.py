@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pluggy
+
+from certify.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,9 +21,11 @@ if TYPE_CHECKING:
     from certify.evidence.plan import SuitePlan
     from certify.images.candidate import Transport
     from certify.images.convert import Converter
+    from certify.models import Model
     from certify.nodes.lab import Lab
-    from certify.nodes.platform import Platform
+    from certify.nodes.platform import Platform, PlatformKind
 
+T = TypeVar("T")
 hookspec = pluggy.HookspecMarker("certify")
 hookimpl = pluggy.HookimplMarker("certify")
 
@@ -48,6 +52,14 @@ class Hooks:
         """What writes candidates in other formats, for ``certify convert``."""
 
     @hookspec
+    def certify_platform_kinds(self) -> Iterable[PlatformKind]:  # type: ignore[empty-body]
+        """The platforms that :meth:`certify_platforms` gives where its libraries are installed, and their settings."""
+
+    @hookspec
+    def certify_fleet_settings(self) -> Iterable[tuple[str, Model]]:  # type: ignore[empty-body]
+        """Sections of ``fleet.yaml`` for the plugin's deploy drivers: name and defaults, whose type is the section's model."""
+
+    @hookspec
     def certify_platforms(self, config: Config) -> Iterable[Platform]:  # type: ignore[empty-body]
         """Platforms that boot candidates."""
 
@@ -61,9 +73,10 @@ class Hooks:
 
     @hookspec
     def certify_plan_suites(  # type: ignore[empty-body]
-        self, config: Config, names: Sequence[str], base: Path
+        self, config: Config, names: Sequence[str], base: Path, kinds: Sequence[PlatformKind]
     ) -> Iterable[tuple[SuitePlan, dict[str, Any]]]:
-        """The plans of suites by name or path (relative to ``base``), worked out now, and the settings in force."""
+        """The plans of suites by name or path (relative to ``base``), worked out now, and the settings in force. Marks may name
+        ``kinds`` of platforms and what those offer."""
 
     @hookspec
     def certify_doctor(self, config: Config) -> Iterable[Finding]:  # type: ignore[empty-body]
@@ -104,6 +117,20 @@ class Plugins:
     def converters(self) -> list[Converter]:
         return cast("list[Converter]", self._all("certify_converters"))
 
+    def platform_kinds(self) -> dict[str, PlatformKind]:
+        """By name. Raises ConfigError for two of one name."""
+        return _by_name("platforms", [(kind.name, kind) for kind in self._all("certify_platform_kinds")])
+
+    def config(self, path: Path | None) -> Config:
+        """``certify.yaml`` with the sections of what is installed. Raises ConfigError."""
+        from certify.config import load_config
+
+        return load_config(path, {name: kind.settings for name, kind in self.platform_kinds().items()})
+
+    def fleet_settings(self) -> dict[str, Model]:
+        """By name. Raises ConfigError for two of one name."""
+        return _by_name("sections of fleet.yaml", self._all("certify_fleet_settings"))
+
     def platforms(self, config: Config) -> list[Platform]:
         return cast("list[Platform]", self._all("certify_platforms", config=config))
 
@@ -114,7 +141,8 @@ class Plugins:
         return cast("list[DeployDriver]", self._all("certify_deploy_drivers"))
 
     def plan_suites(self, config: Config, names: Sequence[str], base: Path) -> list[tuple[SuitePlan, dict[str, Any]]]:
-        found = self._all("certify_plan_suites", config=config, names=names, base=base)
+        kinds = tuple(self.platform_kinds().values())
+        found = self._all("certify_plan_suites", config=config, names=names, base=base, kinds=kinds)
         return cast("list[tuple[SuitePlan, dict[str, Any]]]", found)
 
     def doctor(self, config: Config) -> list[Finding]:
@@ -128,3 +156,12 @@ class Plugins:
 
     def gc(self, config: Config, is_alive: Callable[[str], bool], dry_run: bool) -> list[str]:
         return cast("list[str]", self._all("certify_gc", config=config, is_alive=is_alive, dry_run=dry_run))
+
+
+def _by_name(what: str, found: Iterable[tuple[str, T]]) -> dict[str, T]:
+    named: dict[str, T] = {}
+    for name, value in found:
+        if name in named:
+            raise ConfigError(f"two installed plugins bring {what} called {name!r}", "uninstall one of them")
+        named[name] = value
+    return named

@@ -11,7 +11,7 @@ import time
 from certify.errors import BootFailed, ShellUnavailable
 from certify.images.candidate import Candidate, ImageSource, Layer
 from certify.images.reference import Reference
-from certify.nodes.platform import MachineFacts, NodeSpec, Progress, StopReport
+from certify.nodes.platform import MachineFacts, NodeSpec, PlatformSettings, Progress, StopReport
 
 
 class LocalChannel:
@@ -111,6 +111,7 @@ class LocalPlatform:
 
     name = "container"
     driver = "fake"
+    settings = PlatformSettings(driver="fake", command_timeout="10s")
 
     def __init__(self, *, delay: float = 0.0, broken: str = "", facts: MachineFacts | None = None) -> None:
         self.facts = facts

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from certify.printable import printable
 if TYPE_CHECKING:
     from certify.config import Config
     from certify.gate.lock import Lock
+    from certify.hooks import Plugins
     from certify.images.candidate import ImageSource
 
 as_json = click.option("--json", "as_json", is_flag=True, help="print one JSON document")
@@ -30,9 +32,14 @@ class Settings:
 
     def load(self) -> Config:
         """certify.yaml. Raises ConfigError."""
-        from certify.config import load_config
+        return self.plugins.config(self.config_path)
 
-        return load_config(self.config_path)
+    @cached_property
+    def plugins(self) -> Plugins:
+        """What is installed."""
+        from certify.hooks import Plugins
+
+        return Plugins()
 
     def lock(self) -> Lock | None:
         """certify.lock beside it; None when there is none. Raises ConfigError."""
@@ -57,12 +64,10 @@ pass_settings = click.make_pass_decorator(Settings)
 
 def open_image(reference: str) -> ImageSource:
     """Resolve a reference with every installed transport."""
-    from certify.hooks import Plugins
     from certify.images.resolve import Resolver
 
-    settings = click.get_current_context().find_object(Settings)
-    config = (settings or Settings(None, False)).load()
-    return Resolver(Plugins().transports(config)).open(reference)
+    settings = click.get_current_context().find_object(Settings) or Settings(None, False)
+    return Resolver(settings.plugins.transports(settings.load())).open(reference)
 
 
 def print_json(document: Any) -> None:

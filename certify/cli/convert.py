@@ -26,12 +26,11 @@ def convert(settings: Settings, reference: str, target: Path, form: str, as_json
     """
     from certify.evidence.conversion import conversion_statement
     from certify.files import write_whole
-    from certify.hooks import Plugins
     from certify.trust.dsse import sign
     from certify.trust.keys import KeyStore
 
     config = settings.load()
-    converters = Plugins().converters()
+    converters = settings.plugins.converters()
     known = [name for converter in converters for name in converter.formats]
     chosen = next((converter for converter in converters if form in converter.formats), None)
     if chosen is None:

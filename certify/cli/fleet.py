@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from certify.deploy.driver import FleetDriver
     from certify.deploy.plan import Plan
     from certify.deploy.rollout import Action, Rollout
+    from certify.hooks import Plugins
     from certify.ledger.rollouts import RolloutLedger
 
 _YES = {"done", "done-with-warnings"}
@@ -41,8 +42,9 @@ def deploy(  # noqa: PLR0913, PLR0917 - one parameter per option
     """
     from certify.config import load_fleet
 
-    config, fleet = settings.load(), load_fleet(fleet_path)
-    ledger, driver = _ledger(config), _driver(fleet)
+    config, plugins = settings.load(), settings.plugins
+    fleet = load_fleet(fleet_path, plugins.fleet_settings())
+    ledger, driver = _ledger(config), _driver(plugins, fleet, config)
     if dry_run:
         unfinished = ledger.unfinished(fleet.fleet)
         plan = unfinished.plan if unfinished else _plan(config, fleet, channel, driver)
@@ -242,13 +244,11 @@ def _ledger(config: Config) -> RolloutLedger:
     return RolloutLedger(config.state, this_process(), is_alive, Seal(Path(config.trust.keys)))
 
 
-def _driver(fleet: Fleet) -> FleetDriver:
-    from certify.hooks import Plugins
-
-    drivers = {driver.name: driver for driver in Plugins().deploy_drivers()}
+def _driver(plugins: Plugins, fleet: Fleet, config: Config) -> FleetDriver:
+    drivers = {driver.name: driver for driver in plugins.deploy_drivers()}
     if fleet.driver not in drivers:
         raise UsageError(f"fleet {fleet.fleet}: no deploy driver {fleet.driver!r}", f"installed: {', '.join(drivers)}")
-    return drivers[fleet.driver].bind(fleet)
+    return drivers[fleet.driver].bind(fleet, config)
 
 
 COMMANDS = (deploy, rollout)

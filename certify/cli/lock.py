@@ -15,6 +15,7 @@ from certify.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from certify.config import Config
     from certify.gate.lock import Lock
+    from certify.hooks import Plugins
 
 
 @click.command()
@@ -39,7 +40,7 @@ def lock(settings: Settings, check: bool) -> None:
         raise UsageError(
             "no certify.yaml here, so there is nothing to pin", "cd to the project, or write one: certify init"
         )
-    made = lock_of(config, path.parent)
+    made = lock_of(settings.plugins, config, path.parent)
     for name, suite in made.suites.items():
         click.echo(f"  {name} {suite.version}: {len(suite.checks)} checks, {suite.digest[:19]}")
     if made.plugins or made.code:
@@ -71,20 +72,19 @@ def _difference(kept: Lock | None, made: Lock) -> str:
     return f"differs from what is here in: {', '.join(differ)}; review it, then: certify lock"
 
 
-def lock_of(config: Config, base: Path) -> Lock:
+def lock_of(plugins: Plugins, config: Config, base: Path) -> Lock:
     """The lock of a project: of every suite that its channels or ``suites:`` name. Raises ConfigError, UsageError."""
     from importlib.metadata import entry_points
 
     from certify.gate.lock import Extras, allowed_code, make_lock
-    from certify.hooks import Plugins
 
     by_name = {Path(name).name: name for name in config.suites}
     asked = [name for channel in config.channels.values() for name in channel.requires.suites]
     names = dict.fromkeys([*config.suites, *(by_name.get(name, name) for name in asked)])
-    planned = Plugins().plan_suites(config, list(names), base)
+    planned = plugins.plan_suites(config, list(names), base)
     points = [*entry_points(group="pytest11"), *entry_points(group="certify")]
-    plugins = [point.dist.name for point in points if point.dist is not None]
-    extras = Extras(tuple(plugins), allowed_code(config.allow, base))
+    installed = tuple(point.dist.name for point in points if point.dist is not None)
+    extras = Extras(installed, allowed_code(config.allow, base))
     made = make_lock(config, [plan for plan, _ in planned], {plan.suite: values for plan, values in planned}, extras)
     known = {check.name for suite in made.suites.values() for check in suite.checks}
     known |= {name.partition("[")[0] for name in known}

@@ -75,9 +75,7 @@ def init(settings: Settings, product: str | None) -> None:
         name = re.sub(r"[^a-z0-9]+", "-", (product or Path.cwd().name).lower()).strip("-")[:64] or "default"
         write_whole(path, _TEMPLATE.format(product=name).encode(), sync=True)
         click.echo(f"written  {path}")
-    from certify.config import load_config
-
-    config = load_config(path)
+    config = settings.plugins.config(path)
     keys = KeyStore(Path(config.trust.keys))
     made = keys.create()
     if made:
@@ -102,7 +100,7 @@ def init(settings: Settings, product: str | None) -> None:
     if lock.exists():
         click.echo(f"kept     {lock}")
     else:
-        write_lock(lock, lock_of(config, path.parent))
+        write_lock(lock, lock_of(settings.plugins, config, path.parent))
         click.echo(f"written  {lock}: what the suites are; keep it in version control")
     click.echo("next     certify doctor")
 
@@ -125,10 +123,8 @@ def doctor(settings: Settings, metal: Path | None, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from certify.hooks import Plugins
-
-    config = settings.load()
-    findings = Plugins().doctor(config) if metal is None else Plugins().probe_nodes(metal)
+    config, plugins = settings.load(), settings.plugins
+    findings = plugins.doctor(config) if metal is None else plugins.probe_nodes(metal)
     bad = any(finding.status == "problem" for finding in findings)
     if as_json:
         print_json({"findings": [asdict(finding) for finding in findings], "ok": not bad})
@@ -152,10 +148,9 @@ def gc(settings: Settings, dry_run: bool, as_json: bool) -> None:
     \b
     Example: certify gc --dry-run
     """
-    from certify.hooks import Plugins
     from certify.nodes.owner import is_alive
 
-    removed = Plugins().gc(settings.load(), is_alive, dry_run)
+    removed = settings.plugins.gc(settings.load(), is_alive, dry_run)
     if as_json:
         print_json({"removed": removed, "dryRun": dry_run})
         return
@@ -167,16 +162,19 @@ def gc(settings: Settings, dry_run: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("which", type=click.Choice(["certify.yaml", "fleet.yaml"]), default="certify.yaml")
-def schema(which: str) -> None:
+@pass_settings
+def schema(settings: Settings, which: str) -> None:
     """Print the JSON Schema of certify.yaml or fleet.yaml.
 
     \b
     Example: certify schema > certify.schema.json
     """
-    from certify.config import Config, Fleet
-    from certify.config import schema as schema_of
+    from certify.config import config_model, fleet_model
+    from certify.models import schema as schema_of
 
-    print_json(schema_of(Config if which == "certify.yaml" else Fleet))
+    plugins = settings.plugins
+    sections = {name: kind.settings for name, kind in plugins.platform_kinds().items()}
+    print_json(schema_of(config_model(sections) if which == "certify.yaml" else fleet_model(plugins.fleet_settings())))
 
 
 COMMANDS = (init, doctor, gc, schema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from certify.config import Fleet
+from certify.config import Config, Fleet
 from certify.deploy.plan import PlannedInstance, Release
 from certify.images.candidate import ImageSource
 
@@ -50,6 +50,6 @@ class DeployDriver(Protocol):
 
     name: str
 
-    def bind(self, fleet: Fleet) -> FleetDriver:
+    def bind(self, fleet: Fleet, config: Config) -> FleetDriver:
         """The driver for one fleet. Raises RolloutError for settings it cannot work with."""
         ...

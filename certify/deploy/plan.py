@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from certify.config import Fleet, seconds
+from certify.config import Fleet
 from certify.errors import RolloutError
+from certify.models import seconds
 from certify.trust.pointer import Pointer
 
 

@@ -20,8 +20,7 @@ from msgspec import Struct
 PLAN_SCHEMA = "certify.plan/v1"
 #: Stands in a planned check's template where a run writes the target's id.
 TARGET = "certify-planned-target"
-#: What ``needs(...)`` may name. The last is known only once a node runs.
-NEEDS = ("systemd", "service", "network", "reboot", "package-manager")
+#: What ``needs(...)`` may name and only a running node shows that it has.
 KNOWN_AFTER_BOOT = ("package-manager",)
 
 

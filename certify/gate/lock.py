@@ -15,13 +15,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from certify.config import PLATFORMS, Config
+from certify.config import Config
 from certify.errors import ConfigError
 from certify.evidence.plan import PlannedCheck, SuitePlan, digest_of_data
 from certify.evidence.run import Part
 from certify.evidence.settings import deciding_settings
 from certify.files import read_regular, write_whole
 from certify.images.candidate import digest_of
+from certify.nodes.platform import PlatformSettings
 
 LOCK_SCHEMA = "certify.lock/v1"
 _MAX = 64 * 1024 * 1024
@@ -115,7 +116,9 @@ def make_lock(config: Config, plans: Iterable[SuitePlan], settings: dict[str, di
             )
             for plan in plans
         },
-        platforms={name: deciding_settings(config, name) for name in PLATFORMS},
+        platforms={
+            name: deciding_settings(config.of_platform(name, PlatformSettings)) for name in config.platform_names
+        },
         plugins=tuple(sorted(set(more.plugins) - OWN_PLUGINS)),
         code=tuple(sorted(more.code)),
     )

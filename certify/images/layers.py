@@ -10,9 +10,10 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 
-from certify.config import Images, size_bytes
+from certify.config import Images
 from certify.errors import DigestMismatch, EngineUnavailable, ImageInvalid
 from certify.images.candidate import ImageSource, Layer, verified
+from certify.models import size_bytes
 from certify.processes import is_installed
 
 _SMALL = 64 * 1024 * 1024  # what a layer may always unpack to, whatever the ratio

@@ -19,12 +19,13 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
-from certify.config import Images, size_bytes
+from certify.config import Images
 from certify.errors import EngineUnavailable, ImageInvalid
 from certify.images.candidate import ImageSource
 from certify.images.files import MOST_BURIED, MOST_READ, ImageFile, bounded
 from certify.images.layers import paired, unpacked
 from certify.images.tar_headers import require_plain
+from certify.models import size_bytes
 
 _TYPES = {
     tarfile.DIRTYPE: stat.S_IFDIR,

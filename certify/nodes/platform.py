@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
+
+from msgspec import Meta
 
 from certify.images.candidate import Candidate, ImageSource
+from certify.models import Duration, Model, Size
 
 #: Told what is being waited for, in a few words ("loading image", "booting").
 Progress = Callable[[str], None]
@@ -19,6 +22,37 @@ Progress = Callable[[str], None]
 FROM_CACHE = "from the cache"
 #: In a restored machine's ``details``: by how many seconds its clock was set forward, and with it what it thinks it booted.
 CLOCK_JUMP = "clock_jump"
+
+
+class PlatformSettings(Model, frozen=True):
+    """What every platform can be told in ``certify.yaml``; a platform's own settings are a subclass.
+
+    ``DECIDING`` names the settings that decide what is checked, apart from those that only say what a host can spare: evidence
+    and ``certify.lock`` carry them. Of those in ``FILES``, which name a file, they carry the digest of its bytes.
+    """
+
+    DECIDING: ClassVar[tuple[str, ...]] = ()
+    FILES: ClassVar[tuple[str, ...]] = ()
+
+    driver: Annotated[str, Meta(description="which installed driver boots candidates there")] = ""
+    boot_timeout: Annotated[Duration, Meta(description="how long a node may take until it can be checked")] = "60s"
+    command_timeout: Annotated[Duration, Meta(description="how long one command of a check may take")] = "60s"
+    output_limit: Annotated[Size, Meta(description="how much one command may print")] = "16MiB"
+    stop_timeout: Annotated[Duration, Meta(description="how long a node may take to stop before it is killed")] = "30s"
+
+
+@dataclass(frozen=True)
+class PlatformKind:
+    """What is known of a platform before any library of its driver is loaded.
+
+    ``settings`` are its defaults, and their type its section of ``certify.yaml``; ``offers`` is all that a check may need there;
+    ``first_for`` the kinds of images that are booted there when nobody names a platform.
+    """
+
+    name: str
+    settings: PlatformSettings
+    offers: frozenset[str]
+    first_for: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -128,6 +162,11 @@ class Platform(Protocol):
 
     name: str
     driver: str
+
+    @property
+    def settings(self) -> PlatformSettings:
+        """As they are in force."""
+        ...
 
     def why_not(self, candidate: Candidate) -> str | None:
         """None if this platform boots such candidates, else the reason."""

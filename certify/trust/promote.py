@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from certify.config import Config, seconds
+from certify.config import Config
 from certify.errors import CertifyError, NotVerified
 from certify.files import write_whole
 from certify.gate.decision import Decision
@@ -17,6 +17,7 @@ from certify.gate.lock import Lock
 from certify.gate.policy import Evidence, Policy, policy_of
 from certify.gate.rules import evaluate
 from certify.images.candidate import Candidate, digest_of, hex_of, resource_uri
+from certify.models import seconds
 from certify.trust.certificates import CertificateStore, SignersLog, gaps
 from certify.trust.channels import ChannelRepository
 from certify.trust.dsse import sign

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from certify.config import Images, size_bytes
+from certify.config import Images
 from certify.errors import ImageInvalid
 from certify.images.store import PIECE, write_sparse
+from certify.models import size_bytes
 from certify_disk.confined import qemu_img
 
 #: format_inspector's name → qemu's. What is not here is refused.

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from certify.config import Images, size_bytes
+from certify.config import Images
 from certify.errors import CertifyError, ImageInvalid, ImageNotFound
 from certify.images.candidate import Candidate, ImageSource, Layer, this_architecture
 from certify.images.files import ImageFiles
 from certify.images.reference import Reference
 from certify.images.store import Frozen, Store
+from certify.models import size_bytes
 from certify_disk.formats import unpack
 
 

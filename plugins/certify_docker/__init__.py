@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from certify.config import Config
     from certify.deploy.driver import DeployDriver
     from certify.images.candidate import Transport
-    from certify.nodes.platform import Platform
+    from certify.models import Model
+    from certify.nodes.platform import Platform, PlatformKind
 
 
 @hookimpl
@@ -25,10 +26,25 @@ def certify_transports() -> Iterable[Transport]:
 
 
 @hookimpl
+def certify_platform_kinds() -> Iterable[PlatformKind]:
+    from certify_docker.settings import CONTAINER
+
+    return [CONTAINER]
+
+
+@hookimpl
+def certify_fleet_settings() -> Iterable[tuple[str, Model]]:
+    from certify_docker.settings import ContainerSettings
+
+    return [("platform", ContainerSettings(network="bridge"))]
+
+
+@hookimpl
 def certify_platforms(config: Config) -> Iterable[Platform]:
     from certify_docker.platform import DockerPlatform
+    from certify_docker.settings import ContainerSettings
 
-    return [DockerPlatform(config.platforms.container, config.images)]
+    return [DockerPlatform(config.of_platform("container", ContainerSettings), config.images)]
 
 
 @hookimpl

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from certify.config import ContainerSettings, size_bytes
 from certify.images.candidate import Candidate, ImageConfig
+from certify.models import size_bytes
 from certify_docker.cgroup import Engine, own_group
+from certify_docker.settings import ContainerSettings
 
 #: Where the helper volume is mounted when the image needs help: outside every path an image uses.
 TOOLS = "/.certify"

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlparse
 
-from certify.config import Fleet, Instance
+from certify.config import Config, Fleet, Instance
+from certify.deploy.health import ask, wait_healthy, watch
 from certify.deploy.plan import PlannedInstance, Release
 from certify.errors import NodeLost, RolloutError
 from certify.images.candidate import Candidate, ImageSource
@@ -18,9 +19,9 @@ from certify.nodes.owner import this_process
 from certify_docker.boot_mode import plan
 from certify_docker.cgroup import Engine
 from certify_docker.engine import OWNER_LABEL, connect, translated
-from certify_docker.health import ask, wait_healthy, watch
 from certify_docker.load import ensure_image
 from certify_docker.machine import remove_container
+from certify_docker.settings import ContainerSettings
 from certify_docker.transport import candidate_of
 
 _FLEET, _INSTANCE, _ROLE = "dev.certify.fleet", "dev.certify.instance", "dev.certify.role"
@@ -34,7 +35,8 @@ class DockerDeployDriver:
 
     name = "docker"
 
-    def bind(self, fleet: Fleet) -> DockerFleet:
+    def bind(self, fleet: Fleet, config: Config) -> DockerFleet:
+        del config
         return DockerFleet(fleet)
 
 
@@ -43,6 +45,7 @@ class DockerFleet:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self._settings = fleet.section("platform", ContainerSettings())
         self._instances = {instance.name: instance for instance in fleet.instances}
         self._clients: dict[str | None, Any] = {}
 
@@ -131,7 +134,7 @@ class DockerFleet:
         instance, api = self._instances[name], self._client(name).api
         candidate = self._candidate(name, release)
         container = f"{self._fleet.fleet}.{name}.{release.config_digest[7:19]}.{role}"
-        boot = plan(candidate, self._fleet.platform, engine=self._cgroups(name), container=container)
+        boot = plan(candidate, self._settings, engine=self._cgroups(name), container=container)
         if boot.mode == "idle":
             raise RolloutError("the image starts no service: it has no command, or only a shell", "see platform.mode")
         arguments = {**boot.create, "labels": self._labels(name, release, role), "hostname": name}

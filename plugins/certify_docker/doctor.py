@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from certify.config import Config, size_bytes
+from certify.config import Config
 from certify.errors import EngineUnavailable
 from certify.hooks import Finding
 from certify.images.candidate import go_architecture
+from certify.models import size_bytes
 from certify_docker.busybox import is_static_for
 from certify_docker.cgroup import Engine
 from certify_docker.engine import connected, translated
+from certify_docker.settings import ContainerSettings
 
 _OLDEST = (20, 10)
 
@@ -37,12 +39,12 @@ def examine(config: Config) -> Iterator[Finding]:
         f"{version} ({where}), cgroup v{info.get('CgroupVersion', '1')}, {info['Driver']}",
         "" if status == "ok" else "certify needs 20.10 or later: apt-get install docker.io",
     )
-    wanted = size_bytes(config.platforms.container.memory)
-    fits = int(info["MemTotal"]) // wanted
+    memory = config.of_platform("container", ContainerSettings).memory
+    fits = int(info["MemTotal"]) // size_bytes(memory)
     yield Finding(
         "memory",
         "ok" if fits else "problem",
-        f"{fits} containers of {config.platforms.container.memory} fit",
+        f"{fits} containers of {memory} fit",
         "" if fits else "lower platforms.container.memory in certify.yaml",
     )
     yield _init(info)

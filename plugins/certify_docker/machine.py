@@ -6,14 +6,15 @@ import time
 from datetime import datetime
 from typing import Any
 
-from certify.config import ContainerSettings, seconds
 from certify.errors import BootFailed, NodeLost
+from certify.models import seconds
 from certify.nodes.platform import Channel, MachineFacts, StopReport
 from certify_docker.boot_mode import TOOLS
 from certify_docker.cgroup import remove_group
 from certify_docker.channel import ExecChannel
 from certify_docker.engine import translated
 from certify_docker.readiness import wait_ready
+from certify_docker.settings import ContainerSettings
 
 _CONSOLE_CAP = 4 * 1024**2
 _KILLED = 137

@@ -11,12 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from certify.config import ContainerSettings, Images, size_bytes
+from certify.config import Images
 from certify.errors import BootFailed, GuestFailed
 from certify.files import write_whole
 from certify.images.candidate import Candidate, ImageSource, go_architecture, hex_of, require_platform
 from certify.images.layers import require_layers
 from certify.images.store import Store
+from certify.models import size_bytes
 from certify.nodes.owner import this_process
 from certify.nodes.platform import MachineFacts, NodeSpec, Progress
 from certify_docker.boot_mode import TOOLS, BootPlan, mode_of, plan
@@ -26,6 +27,7 @@ from certify_docker.disk import DISK_CONFIG, import_disk
 from certify_docker.engine import NODE_LABEL, OWNER_LABEL, RUN_LABEL, connect, translated
 from certify_docker.load import ensure_image
 from certify_docker.machine import DockerMachine, remove_container
+from certify_docker.settings import ContainerSettings
 
 #: The engine's exit codes for a command that is not there, or that cannot be run.
 _CANNOT_RUN = (126, 127)
@@ -38,7 +40,7 @@ class DockerPlatform:
     driver = "docker"
 
     def __init__(self, settings: ContainerSettings, images: Images | None = None) -> None:
-        self._settings = settings
+        self.settings = settings
         self._images = images or Images()
         self._lock = threading.Lock()
         self._networks: dict[str, str] = {}
@@ -59,18 +61,18 @@ class DockerPlatform:
     def offers(self, candidate: Candidate) -> frozenset[str]:
         if candidate.kind == "disk":
             candidate = replace(candidate, config=DISK_CONFIG)
-        offers = {"reboot"} if self._settings.mode != "idle" else set()
-        if mode_of(candidate, self._settings) == "init":
+        offers = {"reboot"} if self.settings.mode != "idle" else set()
+        if mode_of(candidate, self.settings) == "init":
             offers.add("systemd")
-        if mode_of(candidate, self._settings) == "service":
+        if mode_of(candidate, self.settings) == "service":
             offers.add("service")
-        if self._settings.network == "bridge":
+        if self.settings.network == "bridge":
             offers.add("network")
         return frozenset(offers)
 
     def memory_needed(self, candidate: Candidate) -> int:
         del candidate
-        return size_bytes(self._settings.memory)
+        return size_bytes(self.settings.memory)
 
     @property
     def nodes_at_once(self) -> None:
@@ -109,7 +111,7 @@ class DockerPlatform:
         self.prepare(source, spec.run_id, progress)
         candidate = self._bootable(source, progress)
         name = f"certify-{spec.run_id}-{spec.node_id}"
-        boot_plan = plan(candidate, self._settings, engine=Engine.of(self._engine), container=name)
+        boot_plan = plan(candidate, self.settings, engine=Engine.of(self._engine), container=name)
         progress(f"booting ({boot_plan.mode})")
         container, lent_shell = self._create(candidate, boot_plan, spec)
         try:
@@ -147,12 +149,12 @@ class DockerPlatform:
             "storage": self._engine["Driver"],
             "kernel": self._engine["KernelVersion"],
             "cgroup": Engine.of(self._engine).version,
-            "network": self._settings.network,
-            "memory": self._settings.memory,
+            "network": self.settings.network,
+            "memory": self.settings.memory,
             "shell": "busybox from outside" if lent_shell else "the image's /bin/sh",
         }
         facts = MachineFacts(self.name, self.driver, "cold", details)
-        machine = DockerMachine(self._client, container, facts, self._settings, lent_shell=lent_shell)
+        machine = DockerMachine(self._client, container, facts, self.settings, lent_shell=lent_shell)
         machine.wait_ready()
         details["ready_seconds"] = round(time.monotonic() - started, 3)
         return machine
@@ -202,8 +204,8 @@ class DockerPlatform:
         return bool(answer.ok)
 
     def _network(self, run_id: str) -> str:
-        if self._settings.network != "internal":
-            return self._settings.network
+        if self.settings.network != "internal":
+            return self.settings.network
         with self._lock:
             if run_id not in self._networks:
                 labels = {RUN_LABEL: run_id, OWNER_LABEL: this_process()}

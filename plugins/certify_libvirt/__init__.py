@@ -15,9 +15,24 @@ os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "4:file:/dev/null")
 if TYPE_CHECKING:
     from certify.config import Config
     from certify.deploy.driver import DeployDriver
-    from certify.nodes.platform import Platform
+    from certify.models import Model
+    from certify.nodes.platform import Platform, PlatformKind
 
 _NEEDED = ("libvirt", "pycdlib", "oslo_utils", "PIL")
+
+
+@hookimpl
+def certify_platform_kinds() -> Iterable[PlatformKind]:
+    from certify_libvirt.settings import VM
+
+    return [VM]
+
+
+@hookimpl
+def certify_fleet_settings() -> Iterable[tuple[str, Model]]:
+    from certify_libvirt.settings import VmSettings
+
+    return [("vm", VmSettings(network="user"))]
 
 
 @hookimpl
@@ -25,8 +40,9 @@ def certify_platforms(config: Config) -> Iterable[Platform]:
     if not is_installed(*_NEEDED):
         return []  # `certify doctor` says how
     from certify_libvirt.platform import LibvirtPlatform
+    from certify_libvirt.settings import VmSettings
 
-    return [LibvirtPlatform(config.platforms.vm, config.images)]
+    return [LibvirtPlatform(config.of_platform("vm", VmSettings), config.images)]
 
 
 @hookimpl

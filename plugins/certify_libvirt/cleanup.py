@@ -20,6 +20,7 @@ from certify.images.store import Store
 from certify_libvirt.domain import NODE_NAMESPACE
 from certify_libvirt.hypervisor import OWNER_FILE, connect, embedded_roots, gone, metadata_of, translated
 from certify_libvirt.pool_disks import node_volumes, remove_volumes
+from certify_libvirt.settings import VmSettings
 
 _HOUR = 3600.0
 
@@ -32,7 +33,7 @@ def collect(config: Config, is_alive: Callable[[str], bool], dry_run: bool) -> I
             if not is_alive((root / OWNER_FILE).read_text()):
                 yield from _remove_root(root, dry_run)
     yield from _remove_files(store, dry_run)
-    if config.platforms.vm.uri != "embed":
+    if config.of_platform("vm", VmSettings).uri != "embed":
         try:
             yield from _remove_domains(config, store, is_alive, dry_run)
         except EngineUnavailable as error:
@@ -81,7 +82,7 @@ def _remove_files(store: Store, dry_run: bool) -> Iterator[str]:
 
 
 def _remove_domains(config: Config, store: Store, is_alive: Callable[[str], bool], dry_run: bool) -> Iterator[str]:
-    connection = connect(config.platforms.vm.uri, store).connection
+    connection = connect(config.of_platform("vm", VmSettings).uri, store).connection
     with translated():
         domains = connection.listAllDomains(0)
     for domain in domains:

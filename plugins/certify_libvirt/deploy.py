@@ -18,16 +18,18 @@ from xml.sax.saxutils import escape
 import libvirt
 import libvirt_qemu
 
-from certify.config import Fleet, Images, Instance, size_bytes
+from certify.config import Config, Fleet, Instance
+from certify.deploy.health import ask, wait_healthy, watch
 from certify.deploy.plan import PlannedInstance, Release
 from certify.errors import RolloutError
 from certify.images.candidate import ImageSource
 from certify.images.store import Store
+from certify.models import size_bytes
 from certify.nodes.platform import NodeSpec
-from certify_docker.health import ask, wait_healthy, watch
 from certify_libvirt.domain import Profile, domain_xml
 from certify_libvirt.hypervisor import Hypervisor, connect, metadata_of, translated
 from certify_libvirt.pool_disks import PoolDisks, node_volumes, remove_volumes
+from certify_libvirt.settings import VmSettings
 
 _NAMESPACE = "https://certify.dev/fleet"
 _HMP = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
@@ -39,19 +41,21 @@ class LibvirtDeployDriver:
 
     name = "libvirt"
 
-    def bind(self, fleet: Fleet) -> LibvirtFleet:
+    def bind(self, fleet: Fleet, config: Config) -> LibvirtFleet:
         if fleet.health.port is None:
             raise RolloutError(
                 f"fleet {fleet.fleet}: health.port is not set", "machines are proven by asking a port they serve"
             )
-        return LibvirtFleet(fleet)
+        return LibvirtFleet(fleet, Store(Path(config.images.store)))
 
 
 class LibvirtFleet:
     """Implements :class:`certify.deploy.driver.FleetDriver`."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, store: Store) -> None:
         self._fleet = fleet
+        self._settings = fleet.section("vm", VmSettings())
+        self._store = store
         self._instances = {instance.name: instance for instance in fleet.instances}
         self._hypervisors: dict[str, Hypervisor] = {}
 
@@ -99,9 +103,8 @@ class LibvirtFleet:
     # -- domains ---------------------------------------------------------------------------------------------------
 
     def _create(self, name: str, source: ImageSource, release: Release) -> None:
-        settings, hypervisor = self._fleet.vm, self._hypervisor(name)
-        store = Store(Path(Images().store))
-        disks = PoolDisks(hypervisor, store, settings)
+        settings, hypervisor = self._settings, self._hypervisor(name)
+        disks = PoolDisks(hypervisor, self._store, settings)
         kernel, initrd = disks.kernel(source)
         firmware = settings.firmware[0] if settings.firmware[0] != "auto" else disks.firmware(source)[0]
         kvm = settings.acceleration == "kvm" or (settings.acceleration == "auto" and _offers_kvm(hypervisor))
@@ -212,7 +215,7 @@ class LibvirtFleet:
     def _hypervisor(self, name: str) -> Hypervisor:
         uri = self._instances[name].host or "qemu:///system"
         if uri not in self._hypervisors:
-            self._hypervisors[uri] = connect(uri, Store(Path(Images().store)))
+            self._hypervisors[uri] = connect(uri, self._store)
         return self._hypervisors[uri]
 
 

@@ -8,10 +8,10 @@ import struct
 from pathlib import Path
 from typing import Any, Protocol
 
-from certify.config import VmSettings, size_bytes
 from certify.errors import ImageInvalid, UsageError
 from certify.images.candidate import ImageSource
 from certify.images.store import Store
+from certify.models import size_bytes
 from certify.nodes.platform import NodeSpec, Progress
 from certify_disk.confined import qemu_img
 from certify_disk.contents import boots_with
@@ -19,6 +19,7 @@ from certify_disk.seed import read_user_data, seed_iso
 from certify_disk.transport import DiskSource
 from certify_libvirt.access import vendor_data
 from certify_libvirt.domain import FIRMWARE_FILES, Files, Profile
+from certify_libvirt.settings import VmSettings
 from certify_libvirt.snapshot import Snapshot
 
 #: A node's disk is larger than the image by this, unless vm.disk says how large: real disks are, and roots must grow.

@@ -8,9 +8,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from certify.config import Config, size_bytes
+from certify.config import Config
 from certify.hooks import Finding
+from certify.models import size_bytes
 from certify.nodes.budget import available_bytes, available_cpus
+from certify_libvirt.settings import VmSettings
 
 _PROGRAMS = {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils", "bwrap": "bubblewrap"}
 _FOR_OCI = {"fakeroot": "fakeroot", "mke2fs": "e2fsprogs"}
@@ -45,12 +47,13 @@ def examine(config: Config) -> Iterator[Finding]:
                 "missing: container images cannot be booted as machines",
                 f"apt-get install {package}",
             )
-    wanted = size_bytes(config.platforms.vm.memory)
+    memory = config.of_platform("vm", VmSettings).memory
+    wanted = size_bytes(memory)
     fits = available_bytes() // wanted
     yield Finding(
         "vm memory",
         "ok" if fits else severity,
-        f"{fits} machines of {config.platforms.vm.memory} fit, {available_cpus()} processors",
+        f"{fits} machines of {memory} fit, {available_cpus()} processors",
         "" if fits else "lower platforms.vm.memory in certify.yaml",
     )
 
@@ -61,7 +64,7 @@ def _hypervisor(config: Config, severity: str) -> Iterator[Finding]:
     from certify_libvirt.acceleration import prove
     from certify_libvirt.hypervisor import connect
 
-    settings, store = config.platforms.vm, Store(Path(config.images.store))
+    settings, store = config.of_platform("vm", VmSettings), Store(Path(config.images.store))
     try:
         hypervisor = connect(settings.uri, store)
         versions = f"libvirt {hypervisor.libvirt_version}, QEMU {hypervisor.qemu_version}"
@@ -88,7 +91,7 @@ def _hypervisor(config: Config, severity: str) -> Iterator[Finding]:
 def _firmware(config: Config, severity: str) -> Iterator[Finding]:
     from certify_libvirt.domain import FIRMWARE_FILES
 
-    wanted = {name for name in config.platforms.vm.firmware if name in FIRMWARE_FILES}
+    wanted = {name for name in config.of_platform("vm", VmSettings).firmware if name in FIRMWARE_FILES}
     missing = sorted(name for name, files in FIRMWARE_FILES.items() if not all(Path(file).exists() for file in files))
     if not missing:
         yield Finding("firmware", "ok", "BIOS, UEFI and UEFI with secure boot")

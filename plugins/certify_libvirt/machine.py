@@ -15,7 +15,6 @@ from typing import Any
 
 import libvirt
 
-from certify.config import VmSettings, seconds
 from certify.errors import (
     BootFailed,
     CommandTimeout,
@@ -24,6 +23,7 @@ from certify.errors import (
     NodeLost,
     ShellUnavailable,
 )
+from certify.models import seconds
 from certify.nodes.platform import Channel, MachineFacts, StopReport
 from certify.nodes.shell import run_once
 from certify_libvirt.access import bootstrap, typed
@@ -34,6 +34,7 @@ from certify_libvirt.hypervisor import Hypervisor, gone, translated
 from certify_libvirt.knock import Knocker
 from certify_libvirt.pipes import connect_socket, open_stream
 from certify_libvirt.serial import SerialConsole
+from certify_libvirt.settings import VmSettings
 
 _POLL = 0.05
 _BURST = 2.0  # a kernel asks for its reset in several ways at once

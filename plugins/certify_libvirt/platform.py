@@ -19,10 +19,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from certify.config import Images, VmSettings, size_bytes
+from certify.config import Images
 from certify.errors import BootFailed, EngineUnavailable, UsageError
 from certify.images.candidate import Candidate, ImageSource
 from certify.images.store import Store
+from certify.models import size_bytes
 from certify.nodes.budget import available_cpus
 from certify.nodes.owner import this_process
 from certify.nodes.platform import CLOCK_JUMP, FROM_CACHE, MachineFacts, NodeSpec, Progress
@@ -34,6 +35,7 @@ from certify_libvirt.domain import FIRMWARE_FILES, Files, Profile, domain_xml
 from certify_libvirt.hypervisor import Hypervisor, connect, remember_probes
 from certify_libvirt.machine import LibvirtMachine, Settings
 from certify_libvirt.serial import SerialConsole
+from certify_libvirt.settings import VmSettings
 from certify_libvirt.snapshot import Snapshot, SnapshotCache, in_use, load, save
 
 _CLOCK_ERROR = 0.3  # seconds a fork's clock may be off, where the host is quick enough
@@ -48,7 +50,7 @@ class LibvirtPlatform:
     driver = "libvirt"
 
     def __init__(self, settings: VmSettings, images: Images) -> None:
-        self._settings = settings
+        self.settings = settings
         self._store = Store(Path(images.store))
         self._lock = threading.Lock()
         self._busy = threading.Semaphore(max(1, available_cpus() // settings.cpus))
@@ -59,17 +61,15 @@ class LibvirtPlatform:
     # -- what it can -----------------------------------------------------------------------------------------------
 
     def why_not(self, candidate: Candidate) -> str | None:
-        if self._settings.driver != self.driver:
-            return f"platforms.vm.driver is {self._settings.driver!r}; the installed driver is {self.driver!r}"
         return None if candidate.kind in ("disk", "oci") else f"the vm platform boots no {candidate.kind} images"
 
     def offers(self, candidate: Candidate) -> frozenset[str]:
         del candidate
-        return frozenset({"systemd", "reboot", "kernel"} | ({"network"} if self._settings.network == "user" else set()))
+        return frozenset({"systemd", "reboot", "kernel"} | ({"network"} if self.settings.network == "user" else set()))
 
     def memory_needed(self, candidate: Candidate) -> int:
         del candidate
-        return size_bytes(self._settings.memory) + _OVERHEAD
+        return size_bytes(self.settings.memory) + _OVERHEAD
 
     @property
     def nodes_at_once(self) -> None:
@@ -77,22 +77,22 @@ class LibvirtPlatform:
 
     @cached_property
     def _hypervisor(self) -> Hypervisor:
-        return connect(self._settings.uri, self._store)
+        return connect(self.settings.uri, self._store)
 
     @cached_property
     def _acceleration(self) -> Acceleration:
         if self._hypervisor.embedded:
-            return prove(self._store, self._settings.acceleration, self._hypervisor.qemu_version)
-        name = "kvm" if self._settings.acceleration == "kvm" else "tcg"
-        return Acceleration(name, f"configured for {self._settings.uri}", 1.0 if name == "kvm" else 5.0)
+            return prove(self._store, self.settings.acceleration, self._hypervisor.qemu_version)
+        name = "kvm" if self.settings.acceleration == "kvm" else "tcg"
+        return Acceleration(name, f"configured for {self.settings.uri}", 1.0 if name == "kvm" else 5.0)
 
     @cached_property
     def _snapshots(self) -> SnapshotCache:
-        return SnapshotCache(self._store, size_bytes(self._settings.snapshot_cache))
+        return SnapshotCache(self._store, size_bytes(self.settings.snapshot_cache))
 
     @property
     def _forks(self) -> bool:
-        return self._settings.forks and self._hypervisor.embedded
+        return self.settings.forks and self._hypervisor.embedded
 
     # -- booting ---------------------------------------------------------------------------------------------------
 
@@ -108,10 +108,10 @@ class LibvirtPlatform:
     @cached_property
     def _disks(self) -> NodeDisks:
         if self._hypervisor.embedded:
-            return LocalDisks(self._store, self._settings)
+            return LocalDisks(self._store, self.settings)
         from certify_libvirt.pool_disks import PoolDisks
 
-        return PoolDisks(self._hypervisor, self._store, self._settings)
+        return PoolDisks(self._hypervisor, self._store, self.settings)
 
     def boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> LibvirtMachine:
         self.prepare(source, spec.run_id, progress)
@@ -124,9 +124,9 @@ class LibvirtPlatform:
             return machine
 
     def _boot(self, source: ImageSource, spec: NodeSpec, progress: Progress) -> LibvirtMachine:
-        profile = self._profile(source, spec.firmware or self._settings.firmware[0])
-        other = spec.user_data or spec.firmware not in ("", self._settings.firmware[0])
-        if not self._forks or spec.cold or self._settings.data_disk or other:
+        profile = self._profile(source, spec.firmware or self.settings.firmware[0])
+        other = spec.user_data or spec.firmware not in ("", self.settings.firmware[0])
+        if not self._forks or spec.cold or self.settings.data_disk or other:
             return self._cold(source, spec, profile, progress)
         snapshot, made_now = self._snapshot(source, spec, profile, progress)
         progress("forking")
@@ -142,7 +142,7 @@ class LibvirtPlatform:
             files = self._disks.make(source, folder, profile, spec)
             if ram is not None:
                 files = replace(files, ram=str(ram), ram_shared=True)
-            console = SerialConsole(self._settings.console_ignore, spec.watch)
+            console = SerialConsole(self.settings.console_ignore, spec.watch)
             machine = self._machine(spec, (profile, files), folder, console, boot="cold")
             try:
                 machine.define(self._metadata(spec))
@@ -162,7 +162,7 @@ class LibvirtPlatform:
         started = time.monotonic()
         folder = self._folder()
         files = replace(self._disks.fork(folder, snapshot), ram=str(snapshot.ram), incoming=True)
-        console = SerialConsole(self._settings.console_ignore, spec.watch, snapshot.console)
+        console = SerialConsole(self.settings.console_ignore, spec.watch, snapshot.console)
         machine = self._machine(spec, (profile, files), folder, console, boot="restored")
         try:
             machine.define(self._metadata(spec))
@@ -188,7 +188,7 @@ class LibvirtPlatform:
         key = SnapshotCache.key(
             digest=source.candidate.digest,
             domain=domain_xml("", profile, Files("", seed="-"), {}),
-            disk=self._settings.disk,
+            disk=self.settings.disk,
             boot_files=[_identity(path) for path in (profile.kernel, profile.initrd) if path],
             user_data=self._disks.user_data().hex(),
             ways=profile.access,
@@ -235,7 +235,7 @@ class LibvirtPlatform:
     # -- parts -----------------------------------------------------------------------------------------------------
 
     def _profile(self, source: ImageSource, firmware: str) -> Profile:
-        settings = self._settings
+        settings = self.settings
         boot = self._disks.kernel(source)
         found = ["bios"] if boot[0] else self._disks.firmware(source)
         self._declared = [name for f in settings.firmware for name in (found if f == "auto" else [f])]
@@ -266,7 +266,7 @@ class LibvirtPlatform:
     ) -> LibvirtMachine:
         profile, files = domain
         details = {
-            "uri": self._settings.uri,
+            "uri": self.settings.uri,
             "acceleration": profile.acceleration,
             "acceleration_reason": self._acceleration.why,
             "qemu": self._hypervisor.qemu_version,
@@ -274,10 +274,10 @@ class LibvirtPlatform:
             "firmware": profile.firmware,
             "firmware_declared": self._declared,
             "patience": self._acceleration.patience,
-            "machine": f"q35, {profile.cpus} cpus, {self._settings.memory}, {profile.nics} nics ({profile.network})",
+            "machine": f"q35, {profile.cpus} cpus, {self.settings.memory}, {profile.nics} nics ({profile.network})",
         }
         name = f"certify-{re.sub(r'[^a-zA-Z0-9-]', '-', spec.node_id)[:40]}-{folder.name}"
-        settings = Settings(self._settings, self._acceleration.patience, self._password())
+        settings = Settings(self.settings, self._acceleration.patience, self._password())
         facts = MachineFacts(self.name, self.driver, boot, details)
         cleanup = self._cleanup(folder, files)
         return LibvirtMachine(
@@ -292,7 +292,7 @@ class LibvirtPlatform:
         return cleanup
 
     def _password(self) -> str:
-        login = self._settings.login
+        login = self.settings.login
         if login is None:
             return ""
         if login.password_env not in os.environ:

@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 
 import libvirt
 
-from certify.config import VmSettings
 from certify.errors import EngineUnavailable, UsageError
 from certify.images.candidate import ImageSource, hex_of
 from certify.images.store import Store
@@ -20,6 +19,7 @@ from certify.nodes.platform import NodeSpec, Progress
 from certify_libvirt.disks import LocalDisks, node_disk_size, node_seed, wants_seed
 from certify_libvirt.domain import Files, Profile
 from certify_libvirt.hypervisor import Hypervisor, translated
+from certify_libvirt.settings import VmSettings
 from certify_libvirt.snapshot import Snapshot
 
 _PIECE = 1024 * 1024

@@ -16,9 +16,24 @@ from certify.processes import is_installed
 if TYPE_CHECKING:
     from certify.config import Config
     from certify.deploy.driver import DeployDriver
-    from certify.nodes.platform import Platform
+    from certify.models import Model
+    from certify.nodes.platform import Platform, PlatformKind
 
 _NEEDED = ("sushy", "cryptography", "pycdlib", "oslo_utils")
+
+
+@hookimpl
+def certify_platform_kinds() -> Iterable[PlatformKind]:
+    from certify_metal.settings import METAL
+
+    return [METAL]
+
+
+@hookimpl
+def certify_fleet_settings() -> Iterable[tuple[str, Model]]:
+    from certify_metal.settings import MetalSettings
+
+    return [("metal", MetalSettings())]
 
 
 @hookimpl
@@ -26,8 +41,9 @@ def certify_platforms(config: Config) -> Iterable[Platform]:
     if not is_installed(*_NEEDED):
         return []  # `certify doctor` says how
     from certify_metal.platform import MetalPlatform
+    from certify_metal.settings import MetalSettings
 
-    return [MetalPlatform(config.platforms.metal, config.images)]
+    return [MetalPlatform(config.of_platform("metal", MetalSettings), config.images)]
 
 
 @hookimpl

@@ -13,20 +13,22 @@ from pathlib import Path
 
 import msgspec
 
-from certify.config import Fleet, Images, seconds
+from certify.config import Config, Fleet, Images
+from certify.deploy.health import ask, wait_healthy, watch
 from certify.deploy.plan import PlannedInstance, Release
 from certify.errors import RolloutError
 from certify.files import write_whole
 from certify.images.candidate import ImageSource
 from certify.images.reference import parse
 from certify.images.store import Store
+from certify.models import seconds
 from certify_disk.transport import DiskTransport
-from certify_docker.health import ask, wait_healthy, watch
 from certify_metal.bmc.drivers import bmc_of
 from certify_metal.bmc.interface import Bmc
 from certify_metal.host.inventory import Inventory, MetalNode, load_inventory
 from certify_metal.host.leases import Leases
 from certify_metal.host.placer import Placer, as_disk
+from certify_metal.settings import MetalSettings
 
 
 class _Note(msgspec.Struct, frozen=True):
@@ -42,26 +44,29 @@ class MetalDeployDriver:
 
     name = "metal"
 
-    def bind(self, fleet: Fleet) -> MetalFleet:
-        nodes = load_inventory(Path(fleet.metal.nodes))
+    def bind(self, fleet: Fleet, config: Config) -> MetalFleet:
+        settings = fleet.section("metal", MetalSettings())
+        nodes = load_inventory(Path(settings.nodes))
         unknown = [instance.name for instance in fleet.instances if instance.name not in nodes.nodes]
         if unknown:
-            raise RolloutError(f"fleet {fleet.fleet}: {fleet.metal.nodes} has no node {unknown[0]!r}", "name its nodes")
-        return MetalFleet(fleet, nodes)
+            raise RolloutError(f"fleet {fleet.fleet}: {settings.nodes} has no node {unknown[0]!r}", "name its nodes")
+        return MetalFleet(fleet, nodes, config.images)
 
 
 class MetalFleet:
     """Implements :class:`certify.deploy.driver.FleetDriver`."""
 
-    def __init__(self, fleet: Fleet, inventory: Inventory) -> None:
+    def __init__(self, fleet: Fleet, inventory: Inventory, images: Images) -> None:
         self._fleet = fleet
+        self._settings = fleet.section("metal", MetalSettings())
+        self._images = images
         self._nodes = inventory.nodes
         self._hosts = {instance.name: instance.host for instance in fleet.instances}
-        self._store = Store(Path(Images().store))
+        self._store = Store(Path(images.store))
 
     @cached_property
     def _placer(self) -> Placer:
-        return Placer(self._fleet.metal, self._store)
+        return Placer(self._settings, self._store)
 
     def running(self, instance: str) -> Release | None:
         note = self._read(instance)
@@ -91,10 +96,10 @@ class MetalFleet:
         del release
         previous = instance.previous
         if previous is None:
-            self._bmc(instance.name).ensure_off(seconds(self._fleet.metal.bmc_timeout))
+            self._bmc(instance.name).ensure_off(seconds(self._settings.bmc_timeout))
             self._path(instance.name).unlink(missing_ok=True)
             return "switched off; nothing ran here before"
-        source = DiskTransport(Images()).open(parse(previous.resource_uri))
+        source = DiskTransport(self._images).open(parse(previous.resource_uri))
         if source.candidate.digest != previous.digest:
             raise RolloutError(f"{previous.resource_uri} is no longer {previous.digest}", "deploy it from its channel")
         told = self._put(instance.name, source, previous)
@@ -110,7 +115,7 @@ class MetalFleet:
         self._write(name, _Note(release))
         node = self._node(name)
         lease = Leases(self._store.folder("leases")).take(
-            [(name, node.identity)], seconds(self._fleet.metal.lease_timeout)
+            [(name, node.identity)], seconds(self._settings.lease_timeout)
         )
         try:
             self._placer.prepare(source, lambda _: None)
@@ -146,7 +151,7 @@ class MetalFleet:
 
     def _node(self, name: str) -> MetalNode:
         if name not in self._nodes:
-            raise RolloutError(f"{self._fleet.metal.nodes} has no node {name!r}", "name its nodes")
+            raise RolloutError(f"{self._settings.nodes} has no node {name!r}", "name its nodes")
         return self._nodes[name]
 
     def _path(self, name: str) -> Path:

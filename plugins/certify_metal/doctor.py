@@ -12,6 +12,7 @@ from certify.config import Config
 from certify.errors import CertifyError
 from certify.hooks import Finding
 from certify_metal.host.inventory import MetalNode, load_inventory
+from certify_metal.settings import MetalSettings
 
 _PROGRAMS = {
     "mmdebstrap": "mmdebstrap", "busybox": "busybox-static", "depmod": "kmod", "zstd": "zstd",
@@ -37,7 +38,7 @@ def examine(config: Config) -> Iterator[Finding]:
             f"apt-get install {' '.join(missing)}",
         )
         return
-    path = Path(config.platforms.metal.nodes)
+    path = Path(config.of_platform("metal", MetalSettings).nodes)
     if not path.exists():
         yield Finding("metal", severity, f"there is no {path}", "write one, or try `certify lab up`")
         return

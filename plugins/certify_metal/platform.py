@@ -8,14 +8,16 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from certify.config import Images, MetalSettings, seconds
+from certify.config import Images
 from certify.images.candidate import Candidate, ImageSource
 from certify.images.store import Store
+from certify.models import seconds
 from certify.nodes.platform import NodeSpec, Progress
 from certify_metal.host.inventory import Inventory, load_inventory
 from certify_metal.host.leases import Leases
 from certify_metal.host.machine import MetalMachine
 from certify_metal.host.placer import Placer, as_disk
+from certify_metal.settings import MetalSettings
 
 
 class MetalPlatform:
@@ -25,17 +27,15 @@ class MetalPlatform:
     driver = "metal"
 
     def __init__(self, settings: MetalSettings, images: Images) -> None:
-        self._settings = settings
+        self.settings = settings
         self._store = Store(Path(images.store))
         self._placer = Placer(settings, self._store)
 
     def why_not(self, candidate: Candidate) -> str | None:
-        if self._settings.driver != self.driver:
-            return f"platforms.metal.driver is {self._settings.driver!r}; the installed driver is {self.driver!r}"
         if candidate.kind != "disk":
             return f"metal boots disk images, and this is {candidate.kind}; build a disk of it"
-        if not Path(self._settings.nodes).exists():
-            return f"there is no {self._settings.nodes}; write one, or try `certify lab up`"
+        if not Path(self.settings.nodes).exists():
+            return f"there is no {self.settings.nodes}; write one, or try `certify lab up`"
         _ = self._inventory  # raises for a mistake in it, before anything is booted
         return None
 
@@ -53,7 +53,7 @@ class MetalPlatform:
 
     @cached_property
     def _inventory(self) -> Inventory:
-        return load_inventory(Path(self._settings.nodes))
+        return load_inventory(Path(self.settings.nodes))
 
     def prepare(self, source: ImageSource, run_id: str, progress: Progress) -> None:
         del run_id
@@ -64,7 +64,7 @@ class MetalPlatform:
         progress("waiting for a free node")
         nodes = self._inventory.nodes
         identities = [(name, node.identity) for name, node in nodes.items()]
-        lease = Leases(self._store.folder("leases")).take(identities, seconds(self._settings.lease_timeout))
+        lease = Leases(self._store.folder("leases")).take(identities, seconds(self.settings.lease_timeout))
         try:
             return self._placer.place(as_disk(source), lease, nodes[lease.node], progress, user_data=spec.user_data)
         except BaseException:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from certify.config import Config, load_config, seconds, size_bytes
+from certify.config import Config
 from certify.errors import UsageError
 from certify.evidence.plan import PlannedCheck, SuitePlan
 from certify.evidence.run import new_run_id
@@ -24,8 +24,9 @@ from certify.gate.policy import policy_of
 from certify.hooks import Plugins
 from certify.images.resolve import Resolver
 from certify.images.store import Store
+from certify.models import size_bytes
 from certify.nodes.budget import available_bytes
-from certify.nodes.node import ShellSettings
+from certify.nodes.platform import PlatformKind
 from pytest_certify import collection, suites, targets
 from pytest_certify.plans import plans_of
 from pytest_certify.pool import NodePool
@@ -41,6 +42,7 @@ class Context:
     directory: Path
     config: Config
     config_path: Path | None
+    kinds: dict[str, PlatformKind]
     suites: list[FoundSuite]
     plans: list[SuitePlan]
     settings: dict[str, dict[str, Any]]
@@ -75,16 +77,20 @@ def prepare(config: pytest.Config) -> Context:
     worker_input: dict[str, Any] = getattr(config, "workerinput", {})
     shared: dict[str, Any] = worker_input.get("certify", {})
     config_path = Path(option.certify_config) if option.certify_config else None
-    settings = load_config(config_path)
+    plugins = Plugins()
+    settings, kinds = plugins.config(config_path), plugins.platform_kinds()
     if option.promote:
         policy_of(settings, option.promote, None)  # a channel that nobody has is a mistake to say now
     read_lock(lock_path(config_path))  # one that cannot be read is a mistake to say now
     found, phases = _suites(config, settings, config_path, shared), {}
     started = time.monotonic()
-    plans = msgspec.convert(shared["plans"], list[SuitePlan]) if shared else plans_of(found, _store(settings))
+    plans = (
+        msgspec.convert(shared["plans"], list[SuitePlan])
+        if shared
+        else plans_of(found, _store(settings), kinds.values())
+    )
     phases["plan"] = round(time.monotonic() - started, 3)
     started = time.monotonic()
-    plugins = Plugins()
     sources = targets.resolve(option.image, Resolver(plugins.transports(settings)), shared.get("digests", ()))
     phases["resolve"] = round(time.monotonic() - started, 3)
     wanted = [name.strip() for name in (option.platform or "").split(",") if name.strip()]
@@ -95,10 +101,11 @@ def prepare(config: pytest.Config) -> Context:
         directory=directory,
         config=settings,
         config_path=config_path,
+        kinds=kinds,
         suites=found,
         plans=plans,
         settings={plan.suite: suites.settings(plan, settings.settings.get(plan.suite, {})) for plan in plans},
-        targets=targets.choose(sources, plugins.platforms(settings), wanted),
+        targets=targets.choose(sources, plugins.platforms(settings), kinds, wanted),
         pool=_pool(run_id, settings, option.strict_shell, worker_input),
         selected=collection.selects([str(argument) for argument in config.invocation_params.args]),
         worker=worker_input.get("workerid", ""),
@@ -151,8 +158,6 @@ def _store(settings: Config) -> Store:
 
 
 def _pool(run_id: str, settings: Config, strict: bool, worker_input: dict[str, Any]) -> NodePool:
-    platform = settings.platforms.container
-    shell = ShellSettings(seconds(platform.command_timeout), size_bytes(platform.output_limit), strict)
     budget = size_bytes(settings.memory_budget) if settings.memory_budget else available_bytes()
     workers = int(worker_input.get("workercount", 1))
-    return NodePool(run_id, shell, budget // workers, worker=worker_input.get("workerid", ""))
+    return NodePool(run_id, budget // workers, strict=strict, worker=worker_input.get("workerid", ""))

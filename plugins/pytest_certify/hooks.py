@@ -13,16 +13,19 @@ from certify.hooks import hookimpl
 if TYPE_CHECKING:
     from certify.config import Config
     from certify.evidence.plan import SuitePlan
+    from certify.nodes.platform import PlatformKind
 
 
 @hookimpl
-def certify_plan_suites(config: Config, names: Sequence[str], base: Path) -> Iterable[tuple[SuitePlan, dict[str, Any]]]:
+def certify_plan_suites(
+    config: Config, names: Sequence[str], base: Path, kinds: Sequence[PlatformKind]
+) -> Iterable[tuple[SuitePlan, dict[str, Any]]]:
     from pytest_certify import suites
     from pytest_certify.plans import plans_of
 
     found = suites.together(suites.find(names, base))
     suites.require_known(config.settings, [suite.name for suite in found])
-    plans = plans_of(found, None)  # never from what was kept: a lock is worked out from the files alone
+    plans = plans_of(found, None, kinds)  # never from what was kept: a lock is worked out from the files alone
     return [(plan, suites.settings(plan, config.settings.get(plan.suite, {}))) for plan in plans]
 
 

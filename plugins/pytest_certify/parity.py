@@ -22,7 +22,7 @@ def write_parity(context: Context) -> list[str]:
     pairs = [(a, b) for a, b in pairs if a.id != b.id and a.id in facts and b.id in facts]
     if not pairs:
         return []
-    [plan] = plans_of(suites.find(["parity"], Path()), Store(Path(context.config.images.store)))
+    [plan] = plans_of(suites.find(["parity"], Path()), Store(Path(context.config.images.store)), context.kinds.values())
     allowed = suites.settings(plan, context.config.settings.get("parity", {}))["allowed"]
     found = {(a.id, b.id): compare(facts[a.id], facts[b.id], allowed) for a, b in pairs}
     compared = [report(ids, differences) for ids, differences in found.items()]

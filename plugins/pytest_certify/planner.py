@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from certify.config import PLATFORMS
 from certify.errors import UsageError
-from certify.evidence.plan import NEEDS, TARGET, PlannedCheck, SuitePlan
+from certify.evidence.plan import KNOWN_AFTER_BOOT, TARGET, PlannedCheck, SuitePlan
+from certify.nodes.platform import PlatformKind
 from pytest_certify import collection
 from pytest_certify.skips import reasons_in
 from pytest_certify.suites import FoundSuite
@@ -28,11 +29,26 @@ _SHOWN = 1500
 _OTHERS_MARKS = {"flaky", "xdist_group"}
 
 
+class Known(msgspec.Struct, frozen=True):
+    """What marks may name: installed platforms, and what nodes on them may have."""
+
+    platforms: tuple[str, ...]
+    needs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, kinds: Iterable[PlatformKind]) -> Known:
+        """Of these platforms."""
+        listed = list(kinds)
+        needs = {need for kind in listed for need in kind.offers}.union(KNOWN_AFTER_BOOT)
+        return cls(tuple(kind.name for kind in listed), tuple(sorted(needs)))
+
+
 class Planner:
     """The hooks of a collection that only looks. ``wrong`` says what makes the suite unusable."""
 
-    def __init__(self, suite: FoundSuite) -> None:
+    def __init__(self, suite: FoundSuite, known: Known) -> None:
         self._suite = suite
+        self._known = known
         self.checks: list[PlannedCheck] = []
         self.wrong: list[str] = []
 
@@ -76,7 +92,9 @@ class Planner:
         for mark in item.iter_markers():
             if mark.name not in known:
                 raise UsageError(f"{name}: unknown mark {mark.name!r}", _nearest(mark.name, sorted(known)))
-            allowed: tuple[str, ...] = {"platform": PLATFORMS, "needs": NEEDS}.get(mark.name, ())
+            allowed: tuple[str, ...] = {"platform": self._known.platforms, "needs": self._known.needs}.get(
+                mark.name, ()
+            )
             for argument in mark.args if allowed else ():
                 if argument not in allowed:
                     raise UsageError(f"{name}: {mark.name}({argument!r}): unknown", _nearest(argument, allowed))
@@ -96,11 +114,11 @@ class Planner:
         )
 
 
-def plan(suite: FoundSuite) -> SuitePlan:
+def plan(suite: FoundSuite, known: Known) -> SuitePlan:
     """Collect here and now. Raises UsageError for a suite that cannot be collected whole."""
     import certify_fixtures
 
-    planner = Planner(suite)
+    planner = Planner(suite, known)
     where = str(suite.path)
     arguments = ["--collect-only", "-q", "-c", os.devnull, "--rootdir", where, "--confcutdir", where]
     arguments += ["-W", "error::pytest.PytestAssertRewriteWarning"]
@@ -129,10 +147,11 @@ def _nearest(name: str, known: Any) -> str:
 
 
 def main() -> None:
-    """Read a suite from standard input, write its plan (or ``error`` and ``hint``) to the file named."""
+    """Read what is known and a suite from standard input, write its plan (or ``error`` and ``hint``) to the file named."""
+    known = msgspec.json.decode(sys.stdin.buffer.readline(), type=Known)
     suite = FoundSuite.decoded(sys.stdin.buffer.read())
     try:
-        said: Any = plan(suite)
+        said: Any = plan(suite, known)
     except UsageError as error:
         said = {"error": error.message, "hint": error.hint}
     Path(sys.argv[1]).write_bytes(msgspec.json.encode(said))

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +20,10 @@ from certify.errors import UsageError
 from certify.evidence.plan import SuitePlan, digest_of_data
 from certify.files import write_whole
 from certify.images.store import Store
+from certify.nodes.platform import PlatformKind
 from certify.processes import clean_environment, own_python
 from pytest_certify.compiled import owned
+from pytest_certify.planner import Known
 from pytest_certify.suites import FoundSuite
 
 _TIMEOUT = 120.0
@@ -29,13 +31,15 @@ _TIMEOUT = 120.0
 PREFIX = "certify-plan-"
 
 
-def plans_of(suites: Sequence[FoundSuite], store: Store | None) -> list[SuitePlan]:
-    """The suites' plans. With a store, a plan that was made of the same bytes before is used again.
+def plans_of(suites: Sequence[FoundSuite], store: Store | None, kinds: Iterable[PlatformKind]) -> list[SuitePlan]:
+    """The suites' plans, whose marks may name ``kinds`` of platforms and what they offer. With a store, a plan that was made of
+    the same bytes before is used again.
 
     Raises UsageError for a suite that cannot be collected, and for two that have a check's name in common.
     """
+    known = Known.of(kinds)
     with ThreadPoolExecutor(os.cpu_count() or 2) as workers:
-        plans = list(workers.map(lambda suite: _plan_of(suite, store), suites))
+        plans = list(workers.map(lambda suite: _plan_of(suite, store, known), suites))
     seen: dict[str, str] = {}
     for plan in plans:
         for check in plan.checks:
@@ -45,15 +49,15 @@ def plans_of(suites: Sequence[FoundSuite], store: Store | None) -> list[SuitePla
     return plans
 
 
-def _plan_of(suite: FoundSuite, store: Store | None) -> SuitePlan:
+def _plan_of(suite: FoundSuite, store: Store | None, known: Known) -> SuitePlan:
     digest = suite.digest()
-    kept = _place(suite, digest, store)
+    kept = _place(suite, digest, store, known)
     if kept is not None and kept.exists():
         try:
             return msgspec.json.decode(kept.read_bytes(), type=SuitePlan)
         except (msgspec.DecodeError, UnicodeDecodeError, OSError):
             pass  # damaged: made again
-    plan = _ask_planner(suite)
+    plan = _ask_planner(suite, known)
     if plan.digest != digest or suite.digest() != digest:
         raise UsageError(f"suite {suite.name}: its files changed while it was planned", "start again")
     if kept is not None:
@@ -61,16 +65,17 @@ def _plan_of(suite: FoundSuite, store: Store | None) -> SuitePlan:
     return plan
 
 
-def _place(suite: FoundSuite, digest: str, store: Store | None) -> Path | None:
+def _place(suite: FoundSuite, digest: str, store: Store | None, known: Known) -> Path | None:
     """Where a plan is kept: by everything it depends on."""
     if store is None:
         return None
     versions = [certify.__version__, pytest.__version__, version("pytest-testinfra"), sys.version]
-    key = digest_of_data([digest, suite.name, suite.prefix, str(suite.path), [str(f) for f in suite.files], versions])
+    where = [suite.name, suite.prefix, str(suite.path), [str(f) for f in suite.files]]
+    key = digest_of_data([digest, *where, versions, msgspec.to_builtins(known)])
     return store.folder("plans") / f"{key[7:]}.json"
 
 
-def _ask_planner(suite: FoundSuite) -> SuitePlan:
+def _ask_planner(suite: FoundSuite, known: Known) -> SuitePlan:
     with tempfile.TemporaryDirectory(prefix=owned(PREFIX)) as folder:
         answer = Path(folder) / "plan.json"
         prefix = {} if suite.package else {"PYTHONPYCACHEPREFIX": folder}
@@ -79,7 +84,7 @@ def _ask_planner(suite: FoundSuite) -> SuitePlan:
         try:
             done = subprocess.run(
                 command,
-                input=suite.encoded(),
+                input=msgspec.json.encode(known) + b"\n" + suite.encoded(),
                 capture_output=True,
                 cwd=folder,
                 env=environment,

@@ -20,6 +20,7 @@ from certify.config import Images
 from certify.errors import CertifyError, EngineUnavailable, GuestFailed, NodeLost
 from certify.evidence.run import FAILED, NO_VERDICT, PASSED
 from certify.images.files import ImageFiles
+from certify.models import seconds, size_bytes
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node, ShellSettings
 from certify.nodes.platform import FROM_CACHE, NodeSpec, Platform
@@ -59,9 +60,9 @@ class Booting:
 class NodePool:
     """Owns every node of one process of a run."""
 
-    def __init__(self, run_id: str, settings: ShellSettings, budget: int, *, worker: str = "") -> None:
+    def __init__(self, run_id: str, budget: int, *, strict: bool = False, worker: str = "") -> None:
         self._run_id = run_id
-        self._settings = settings
+        self._strict = strict
         self._budget = budget
         self._worker = worker
         self._executor = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="certify-boot")
@@ -199,7 +200,7 @@ class NodePool:
         machine = booting.target.platform.boot(booting.target.source, booting.spec, progress)
         booting.ready_after = time.monotonic() - booting.started
         try:
-            node = Node(machine, booting.target.candidate, booting.spec, self._settings)
+            node = Node(machine, booting.target.candidate, booting.spec, self._shell(booting.target.platform))
             require_root(node.run_many([PROOF])[0])
         except CertifyError as error:
             error.console = machine.console()  # type: ignore[attr-defined]
@@ -208,6 +209,10 @@ class NodePool:
         if self._is_shared(booting):
             self._executor.submit(self._gather_facts, booting.target.id, node)
         return node
+
+    def _shell(self, platform: Platform) -> ShellSettings:
+        settings = platform.settings
+        return ShellSettings(seconds(settings.command_timeout), size_bytes(settings.output_limit), self._strict)
 
     def _boot_cold(self, target: PlannedTarget) -> ColdBoot:
         """No verdict rests on a memory snapshot alone: the image must still boot from the beginning."""

@@ -203,7 +203,7 @@ class Recorder:
             reference=str(planned.candidate.reference),
             platform=planned.platform.name,
             driver=planned.platform.driver,
-            settings=deciding_settings(self._context.config, planned.platform.name),
+            settings=deciding_settings(planned.platform.settings),
         )
 
 

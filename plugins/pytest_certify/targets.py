@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -12,9 +12,7 @@ from certify.errors import DigestMismatch, UsageError
 from certify.images.candidate import Candidate, ImageSource
 from certify.images.reference import Reference, parse
 from certify.images.resolve import Resolver
-from certify.nodes.platform import Platform
-
-_DEFAULT_PLATFORM = {"oci": "container", "disk": "vm"}
+from certify.nodes.platform import Platform, PlatformKind
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,27 +53,57 @@ def _open_pinned(reference: Reference, digest: str, resolver: Resolver) -> Image
     return source
 
 
-def choose(sources: Iterable[ImageSource], platforms: Sequence[Platform], wanted: Sequence[str]) -> list[PlannedTarget]:
-    """Every candidate on every wanted platform. Raises UsageError for a platform that is unknown or cannot boot it."""
-    by_name = {platform.name: platform for platform in platforms}
+def choose(
+    sources: Iterable[ImageSource],
+    platforms: Sequence[Platform],
+    kinds: Mapping[str, PlatformKind],
+    wanted: Sequence[str],
+) -> list[PlannedTarget]:
+    """Every candidate on every wanted platform, or on the first one for its kind.
+
+    Raises UsageError for a platform that is unknown, or whose driver is not installed or cannot boot a candidate.
+    """
     for name in wanted:
-        if name not in by_name:
-            near = get_close_matches(name, by_name, 1)
-            hint = f"did you mean {near[0]}?" if near else f"installed: {', '.join(by_name)}"
-            raise UsageError(f"--platform {name}: no installed driver boots that platform", hint)
+        if name not in kinds:
+            near = get_close_matches(name, kinds, 1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(kinds)}"
+            raise UsageError(f"--platform {name}: no such platform", hint)
     pairs: list[tuple[ImageSource, Platform]] = []
     for source in sources:
-        for name in wanted or [_DEFAULT_PLATFORM[source.candidate.kind]]:
-            reason = by_name[name].why_not(source.candidate) if name in by_name else "no installed driver"
+        for name in wanted or [_first_for(source.candidate, kinds)]:
+            platform = _driven(name, platforms)
+            reason = platform.why_not(source.candidate)
             if reason:
                 raise UsageError(f"{source.candidate.reference} on {name}: {reason}", "choose with --platform")
             if (source.candidate.digest, name) not in {(s.candidate.digest, p.name) for s, p in pairs}:
-                pairs.append((source, by_name[name]))
+                pairs.append((source, platform))
     shorts = [f"{_named(source)}-{platform.name}" for source, platform in pairs]
     return [
         PlannedTarget(short if shorts.count(short) == 1 else _longer(source, platform), source, platform)
         for short, (source, platform) in zip(shorts, pairs, strict=True)
     ]
+
+
+def _first_for(candidate: Candidate, kinds: Mapping[str, PlatformKind]) -> str:
+    """The platform that boots it when nobody names one. Raises UsageError."""
+    for kind in kinds.values():
+        if candidate.kind in kind.first_for:
+            return kind.name
+    raise UsageError(
+        f"{candidate.reference}: no platform boots {candidate.kind} images by itself", "name one: --platform"
+    )
+
+
+def _driven(name: str, platforms: Sequence[Platform]) -> Platform:
+    """The platform of that name whose driver certify.yaml asks for. Raises UsageError."""
+    there = [platform for platform in platforms if platform.name == name]
+    for platform in there:
+        if platform.driver == platform.settings.driver:
+            return platform
+    if not there:
+        raise UsageError(f"platform {name}: its driver's libraries are not installed", "`certify doctor` says how")
+    asked, drivers = there[0].settings.driver, ", ".join(platform.driver for platform in there)
+    raise UsageError(f"platforms.{name}.driver: there is no {asked!r}", f"installed: {drivers}")
 
 
 def _longer(source: ImageSource, platform: Platform) -> str:

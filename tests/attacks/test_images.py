@@ -19,13 +19,14 @@ import docker
 import pytest
 import requests
 
-from certify.config import ContainerSettings, Images
+from certify.config import Images
 from certify.errors import CertifyError, DigestMismatch, ImageInvalid
 from certify.images.layers import require_layers
 from certify.images.reference import parse
 from certify.images.resolve import Resolver
 from certify_docker.boot_mode import plan
 from certify_docker.cgroup import Engine
+from certify_docker.settings import ContainerSettings
 from tests.integration.conftest import DEMO, MakeImage, Workspace, left_behind
 from tests.unit.images.imagefiles import blob, image, layout
 

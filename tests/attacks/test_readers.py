@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from securesystemslib.signer import CryptoSigner
 
-from certify.config import Config, Fleet, Images, load
+from certify.config import Config, Fleet, Images
 from certify.errors import CertifyError
 from certify.evidence.bundle import Bundle
 from certify.evidence.certificate import Certificate
@@ -27,6 +27,7 @@ from certify.images.formats import Archive, DockerArchiveTransport, LayoutTransp
 from certify.images.layers import require_layers
 from certify.images.reference import Reference, parse
 from certify.images.rootfs import RootFilesystem
+from certify.models import load
 from certify.nodes.facts import parse_os_release, parse_sockets
 from certify.trust.dsse import verify
 from certify.trust.memory import VerifiersMemory

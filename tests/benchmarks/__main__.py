@@ -16,6 +16,7 @@ from pathlib import Path
 
 import docker
 
+from certify.hooks import Plugins
 from certify.images.store import Store
 from pytest_certify.plans import plans_of
 from pytest_certify.suites import find
@@ -58,10 +59,11 @@ def planning(work: Path) -> list[Figure]:
     """Working out the plans of all built-in suites, kept by their digests, and from nothing."""
     names = [point.name for point in entry_points(group="certify.suites")]
     store = Store(work / "plans")
+    kinds = Plugins().platform_kinds().values()
 
     def once(kept: Store | None) -> float:
         started = time.perf_counter()
-        plans_of(find(names, work), kept)
+        plans_of(find(names, work), kept, kinds)
         return time.perf_counter() - started
 
     fresh = once(store)

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import testinfra
 
-from certify.config import Config, Images, VmSettings
+from certify.config import Config, Images
 from certify.hooks import Plugins
 from certify.images.candidate import ImageSource
 from certify.images.resolve import Resolver
 from certify.nodes.node import Node, ShellSettings
 from certify.nodes.platform import NodeSpec
 from certify_libvirt.platform import LibvirtPlatform
+from certify_libvirt.settings import VmSettings
 from tests.benchmarks.measure import Figure, compared, timed
 from tests.images.builder import CACHE
 

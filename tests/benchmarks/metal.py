@@ -24,7 +24,7 @@ from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
-from certify.config import Config, Images, MetalSettings
+from certify.config import Config, Images
 from certify.hooks import Plugins
 from certify.images.candidate import ImageSource
 from certify.images.resolve import Resolver
@@ -39,6 +39,7 @@ from certify_metal.host.placer import as_disk
 from certify_metal.host.raw import RawDisk, raw_disk
 from certify_metal.node.installer.fetch import Remote
 from certify_metal.platform import MetalPlatform
+from certify_metal.settings import MetalSettings
 from tests.benchmarks.installed import install
 from tests.benchmarks.measure import TIMES, Figure, compared
 from tests.images.builder import load

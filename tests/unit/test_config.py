@@ -6,13 +6,32 @@ import re
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certify.config import Config, Fleet, load_config, load_fleet, schema, seconds, size_bytes
+from certify.config import Config, config_model, fleet_model, load_fleet
+from certify.config import load_config as load_config_with
 from certify.errors import ConfigError
+from certify.hooks import Plugins
+from certify.models import Size, schema, seconds, size_bytes
+from certify.nodes.platform import PlatformSettings
+
+
+class Box(PlatformSettings, frozen=True):
+    """Settings of a platform that some plugin brings."""
+
+    memory: Size = "1GiB"
+
+
+SECTIONS = {"container": Box()}
+
+
+def load_config(path: Path | None) -> Config:
+    return load_config_with(path, SECTIONS)
+
 
 GOOD = """
 version: 1
@@ -35,17 +54,18 @@ def write(tmp_path: Path, text: str) -> Path:
 def test_a_good_file_is_read(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.product == "base-debian"
-    assert size_bytes(config.platforms.container.memory) == 512 * 1024**2
+    assert size_bytes(config.of_platform("container", Box).memory) == 512 * 1024**2
     assert seconds(config.channels["staging"].valid_for) == 30 * 86400
 
 
 def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert load_config(None) == Config()
+    assert msgspec.to_builtins(load_config(None)) == msgspec.to_builtins(config_model(SECTIONS)())
+    assert load_config_with(None) == Config()
 
 
 def test_an_empty_mapping_means_the_defaults(tmp_path: Path) -> None:
-    assert load_config(write(tmp_path, "{}")) == Config()
+    assert load_config_with(write(tmp_path, "{}")) == Config()
 
 
 @pytest.mark.parametrize(
@@ -90,21 +110,21 @@ def test_a_file_that_is_not_text_is_explained(tmp_path: Path) -> None:
 
 
 def test_the_schema_accepts_what_the_loader_accepts() -> None:
-    jsonschema.validate(yaml.safe_load(GOOD), schema(Config))
+    jsonschema.validate(yaml.safe_load(GOOD), schema(config_model(SECTIONS)))
 
 
 def test_the_schema_refuses_what_the_loader_refuses() -> None:
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"suitess": []}, schema(Config))
+        jsonschema.validate({"suitess": []}, schema(config_model(SECTIONS)))
 
 
 FLEET = "fleet: web\ninstances:\n- {name: a, publish: {8081: 8080}}\n- {name: b, publish: {%s: 8080}}\n"
 
 
 def test_a_fleet_is_read(tmp_path: Path) -> None:
-    fleet = load_fleet(write(tmp_path, FLEET % 8082))
+    fleet = load_fleet(write(tmp_path, FLEET % 8082), {})
     assert [instance.publish for instance in fleet.instances] == [{"8081": 8080}, {"8082": 8080}]
-    jsonschema.validate({"fleet": "web", "instances": [{"name": "a"}]}, schema(Fleet))
+    jsonschema.validate({"fleet": "web", "instances": [{"name": "a"}]}, schema(fleet_model({})))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +140,7 @@ def test_a_fleet_is_read(tmp_path: Path) -> None:
 )
 def test_a_mistake_in_a_fleet_is_explained(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_fleet(write(tmp_path, text))
+        load_fleet(write(tmp_path, text), {})
     assert says in caught.value.message
 
 
@@ -160,3 +180,37 @@ def test_the_users_home_is_where_the_keys_are_named_to_be(tmp_path: Path, monkey
     (tmp_path / "certify.yaml").write_text("trust: {keys: ~/keys, root: null}\n")
     trust = load_config(tmp_path / "certify.yaml").trust
     assert (trust.keys, trust.root, trust.client) == (f"{tmp_path}/keys", None, ".certify/client")
+
+
+@pytest.mark.parametrize(("text", "found"), [("platforms: {container: {memory: 2GiB}}", "2GiB"), ("{}", "1GiB")])
+def test_a_platforms_section_is_its_plugins(tmp_path: Path, text: str, found: str) -> None:
+    path = write(tmp_path, text)
+    assert load_config(path).of_platform("container", Box).memory == found
+    assert load_config_with(path).of_platform("container", Box).memory == found  # not looked at until then
+
+
+def test_a_platform_that_nothing_brings_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"certify\.yaml:1: platforms\.contaner: no such setting") as caught:
+        load_config(write(tmp_path, "platforms: {contaner: {}}"))
+    assert caught.value.hint == "did you mean 'container'?"
+    with pytest.raises(ConfigError, match="no platform 'vn'"):
+        load_config(write(tmp_path, "channels: {a: {requires: {platforms: [vn]}}}"))
+
+
+def test_a_fleet_has_its_drivers_section(tmp_path: Path) -> None:
+    path = write(tmp_path, "fleet: web\ninstances: [{name: a}]\nbox: {memory: 2GiB}\n")
+    assert load_fleet(path, {"box": Box()}).section("box", Box()).memory == "2GiB"
+    with pytest.raises(ConfigError, match="box: no such setting"):
+        load_fleet(path, {})
+
+
+def test_every_setting_of_what_is_installed_says_what_it_is_for() -> None:
+    plugins = Plugins()
+    models = [
+        config_model({n: k.settings for n, k in plugins.platform_kinds().items()}),
+        fleet_model(plugins.fleet_settings()),
+    ]
+    for model in models:
+        for name, definition in msgspec.json.schema(model)["$defs"].items():
+            for field, described in definition["properties"].items():
+                assert described.get("description"), f"{name}.{field}"

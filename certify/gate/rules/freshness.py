@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from certify.config import seconds
 from certify.gate.decision import ALLOW, DENY, RuleResult
 from certify.gate.policy import Evidence, Policy, governing_suites
+from certify.models import seconds
 
 _SKEW = timedelta(minutes=5)
 

@@ -18,12 +18,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from certify.config import MetalSettings, seconds
 from certify.errors import BootFailed, EngineUnavailable, UsageError
+from certify.models import seconds
 from certify.nodes.platform import Progress
 from certify_metal.bmc.interface import Bmc
 from certify_metal.host.controller import Attempt, Controller
 from certify_metal.host.image import ISO, configured
+from certify_metal.settings import MetalSettings
 
 _PLAN_VALID = 300.0
 _GRACE = 10.0  # seconds a running system gets to shut down before its power is cut

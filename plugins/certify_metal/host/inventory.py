@@ -15,8 +15,8 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from certify.config import Model, load
 from certify.errors import ConfigError, UsageError
+from certify.models import Model, load
 from certify.processes import is_installed
 
 _VARIABLE = "certify"

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from certify.config import MetalSettings, seconds
 from certify.errors import BootFailed, CommandTimeout, EngineUnavailable, GuestFailed, NodeLost, ShellUnavailable
+from certify.models import seconds
 from certify.nodes.platform import Channel, MachineFacts, StopReport
 from certify.nodes.shell import run_once
 from certify_metal.bmc.interface import POLL, Bmc
 from certify_metal.host.channel import GuestChannel
 from certify_metal.host.controller import Attempt
+from certify_metal.settings import MetalSettings
 
 _CHANNEL_SECONDS = 15.0
 

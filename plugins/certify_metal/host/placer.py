@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from certify.config import MetalSettings, seconds
 from certify.errors import CertifyError, EngineUnavailable
 from certify.images.candidate import ImageSource
 from certify.images.store import Store
+from certify.models import seconds
 from certify.nodes.platform import MachineFacts, Progress
 from certify_disk.seed import read_user_data
 from certify_disk.transport import DiskSource
@@ -31,6 +31,7 @@ from certify_metal.host.leases import Lease
 from certify_metal.host.machine import MetalMachine
 from certify_metal.host.raw import raw_disk
 from certify_metal.host.seed import metal_seed
+from certify_metal.settings import MetalSettings
 
 
 class Placer:

@@ -204,7 +204,7 @@ def test_mistakes_in_certify_yaml(work: Workspace, text: str, says: str, hint: s
         (["--suite", "hygeine"], "did you mean hygiene?"),
         (["--suite", "./nowhere"], "no such folder"),
         (["--platform", "contaner"], "did you mean container?"),
-        (["--platform", "moon"], "no installed driver boots that platform"),
+        (["--platform", "moon"], "no such platform"),
         (["--certify-config", "none.yaml"], "none.yaml: No such file"),
         (["--sign"], "make keys with `certify init`"),
         (["certify_suites.boot.test_nothing::test_x"], "no installed suite has that check"),

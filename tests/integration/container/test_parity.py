@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import testinfra
 
-from certify.config import Config, ContainerSettings
+from certify.config import Config
 from certify.evidence.run import new_run_id
 from certify.hooks import Plugins
 from certify.images.resolve import Resolver
 from certify.nodes.node import Node, ShellSettings
 from certify.nodes.platform import NodeSpec
 from certify_docker.platform import DockerPlatform
+from certify_docker.settings import ContainerSettings
 from certify_fixtures.host import CertifyBackend
 from tests.integration.conftest import DEMO
 

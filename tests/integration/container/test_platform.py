@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import docker
 import pytest
 
-from certify.config import Config, ContainerSettings
+from certify.config import Config
 from certify.errors import BootFailed, CertifyError, CommandTimeout, GuestFailed, NodeLost, OutputLimit
 from certify.evidence.run import new_run_id
 from certify.hooks import Plugins
@@ -19,6 +19,7 @@ from certify.nodes.node import Node, ShellSettings
 from certify.nodes.platform import NodeSpec
 from certify_docker.boot_mode import detect
 from certify_docker.platform import DockerPlatform
+from certify_docker.settings import ContainerSettings
 from tests.integration.conftest import DEMO, MakeImage, left_behind
 
 Boot = Callable[..., Node]

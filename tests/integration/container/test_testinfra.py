@@ -73,7 +73,7 @@ def peer(work: Workspace, engine: docker.DockerClient) -> tuple[dict[str, str], 
     """The same file by testinfra's docker backend, on a container that runs, started as ours are."""
     from dataclasses import replace
 
-    from certify.config import ContainerSettings
+    from certify_docker.settings import ContainerSettings
 
     candidate = replace(FakeSource().candidate, config=ImageConfig(cmd=("/sbin/init",)))
     boot = plan(candidate, ContainerSettings(), engine=Engine.of(engine.info()), container="certify-test-peer")

@@ -6,9 +6,16 @@ import time
 
 import pytest
 
-from certify.errors import BootFailed, EngineUnavailable, EvidenceError, GuestFailed, NodeLost
-from certify.nodes.node import ShellSettings
-from certify.nodes.platform import FROM_CACHE, MachineFacts
+from certify.errors import (
+    BootFailed,
+    CommandTimeout,
+    EngineUnavailable,
+    EvidenceError,
+    GuestFailed,
+    NodeLost,
+    OutputLimit,
+)
+from certify.nodes.platform import FROM_CACHE, MachineFacts, PlatformSettings
 from pytest_certify.pool import Booting, NodePool
 from pytest_certify.targets import PlannedTarget
 from tests.fakes import FakeSource, LocalPlatform
@@ -19,7 +26,7 @@ def target(platform: LocalPlatform, name: str = "a") -> PlannedTarget:
 
 
 def pool_of(budget: int = 10_000) -> NodePool:
-    return NodePool("run", ShellSettings(timeout=10), budget)
+    return NodePool("run", budget)
 
 
 def quiet(booting: Booting) -> None:
@@ -37,6 +44,17 @@ def test_nodes_boot_side_by_side_and_all_go() -> None:
     pool.close()
     assert [machine.removed for machine in platform.machines] == [1] * 4
     assert platform.closed == 1
+
+
+def test_a_platforms_own_limits_hold_for_its_commands() -> None:
+    platform, pool = LocalPlatform(), pool_of()
+    platform.settings = PlatformSettings(command_timeout="200ms", output_limit="1KiB")
+    node = pool.get(target(platform), ("run", "a"), quiet)
+    with pytest.raises(CommandTimeout):
+        node.run("sleep 5")
+    with pytest.raises(OutputLimit):
+        node.run("head -c 4096 /dev/zero | tr '\\0' x")
+    pool.close()
 
 
 def test_who_waits_is_told_what_for() -> None:

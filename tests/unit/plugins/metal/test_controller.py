@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 
 from certify.errors import EngineUnavailable, ShellUnavailable
 from certify.nodes.shell import Shell
-from certify_metal import guest
 from certify_metal.host.channel import GuestChannel
 from certify_metal.host.chunks import make_manifest
 from certify_metal.host.controller import Attempt, Controller, _patched
 from certify_metal.host.image import CONFIG_SIZE, Medium, configured
 from certify_metal.host.keys import make_keys
 from certify_metal.host.raw import RawDisk
+from certify_metal.node import guest
 from certify_metal.node.installer.agent import Home, Refused
 from certify_metal.node.installer.fetch import Remote
 from certify_metal.node.installer.medium import WriteFailed

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from certify.config import MetalSettings
 from certify.errors import BootFailed, GuestFailed, ShellUnavailable
 from certify.nodes.platform import MachineFacts
-from certify_metal import machine as module
 from certify_metal.bmc.console import NoConsole
+from certify_metal.host import machine as module
 from certify_metal.host.controller import Attempt
 from certify_metal.host.image import Medium
 from certify_metal.host.machine import MetalMachine
+from certify_metal.settings import MetalSettings
 
 
 class FakeBmc:

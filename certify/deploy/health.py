@@ -6,8 +6,9 @@ import http.client
 import time
 from collections.abc import Callable
 
-from certify.config import Health, seconds
+from certify.config import Health
 from certify.errors import RolloutError
+from certify.models import seconds
 
 
 def ask(host: str, port: int, health: Health) -> str:
