@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from certify.config import Config
     from certify.deploy.driver import DeployDriver
     from certify.evidence.plan import SuitePlan
+    from certify.gate.policy import Rule
     from certify.images.candidate import Transport
     from certify.images.convert import Converter
     from certify.models import Model
@@ -77,6 +78,10 @@ class Hooks:
     ) -> Iterable[tuple[SuitePlan, dict[str, Any]]]:
         """The plans of suites by name or path (relative to ``base``), worked out now, and the settings in force. Marks may name
         ``kinds`` of platforms and what those offer."""
+
+    @hookspec
+    def certify_gate_rules(self) -> Iterable[Rule]:  # type: ignore[empty-body]
+        """More rules for every channel's gate. They can deny what the built-in ones allow, never the other way round."""
 
     @hookspec
     def certify_doctor(self, config: Config) -> Iterable[Finding]:  # type: ignore[empty-body]
@@ -144,6 +149,9 @@ class Plugins:
         kinds = tuple(self.platform_kinds().values())
         found = self._all("certify_plan_suites", config=config, names=names, base=base, kinds=kinds)
         return cast("list[tuple[SuitePlan, dict[str, Any]]]", found)
+
+    def gate_rules(self) -> list[Rule]:
+        return cast("list[Rule]", self._all("certify_gate_rules"))
 
     def doctor(self, config: Config) -> list[Finding]:
         return cast("list[Finding]", self._all("certify_doctor", config=config))

@@ -17,6 +17,7 @@ from certify.printable import printable
 if TYPE_CHECKING:
     from certify.config import Config
     from certify.gate.lock import Lock
+    from certify.gate.policy import Policy
     from certify.hooks import Plugins
     from certify.images.candidate import ImageSource
 
@@ -40,6 +41,12 @@ class Settings:
         from certify.hooks import Plugins
 
         return Plugins()
+
+    def policy(self, channel: str) -> Policy:
+        """What a channel asks for. Raises ConfigError, UsageError for a channel nobody has."""
+        from certify.gate.policy import policy_of
+
+        return policy_of(self.load(), channel, self.lock(), self.plugins.gate_rules())
 
     def lock(self) -> Lock | None:
         """certify.lock beside it; None when there is none. Raises ConfigError."""

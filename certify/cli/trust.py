@@ -41,9 +41,8 @@ def gate(settings: Settings, reference: str, channel: str, dry_run: bool, at: st
 
     judged = judge(
         open_image(reference).candidate,
-        channel,
+        settings.policy(channel),
         settings.load(),
-        settings.lock(),
         now=_moment(at),
         confirm=confirm_root,
     )
@@ -83,9 +82,8 @@ def promote(settings: Settings, reference: str, channel: str, as_json: bool) -> 
 
     pointer = put(
         open_image(reference).candidate,
-        channel,
+        settings.policy(channel),
         settings.load(),
-        settings.lock(),
         waiting=waiting,
         confirm=confirm_root,
     )

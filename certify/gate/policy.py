@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
@@ -11,21 +12,25 @@ from certify.config import Channel, Config
 from certify.errors import UsageError
 from certify.evidence.certificate import Certificate
 from certify.evidence.run import OWN_SUITE
+from certify.gate.decision import RuleResult
 from certify.gate.lock import Lock
 
 #: A check on a platform: the platform, the suite, the check's name.
 Key = tuple[str, str, str]
+#: What a rule is: of a policy, the evidence and the time, it yields what it finds.
+Rule = Callable[["Policy", "Evidence", datetime], Iterator[RuleResult]]
 _BAD = 2
 
 
 @dataclass(frozen=True)
 class Policy:
-    """One channel's rules: its settings, and the lock that pins what the suites are."""
+    """One channel's rules: its settings, the lock that pins what the suites are, and rules of plugins."""
 
     name: str
     product: str
     channel: Channel
     lock: Lock | None
+    more_rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,13 +120,13 @@ def _badness(certificate: Certificate, name: str) -> int:
     return 1 if name in certificate.warned or name in certificate.skipped else _BAD
 
 
-def policy_of(config: Config, channel: str, lock: Lock | None) -> Policy:
+def policy_of(config: Config, channel: str, lock: Lock | None, more_rules: Iterable[Rule] = ()) -> Policy:
     """The policy of one configured channel. Raises UsageError with the nearest name for an unknown one."""
     if channel not in config.channels:
         near = get_close_matches(channel, config.channels, 1)
         hint = f"did you mean {near[0]}?" if near else f"channels: {', '.join(config.channels) or 'none'}"
         raise UsageError(f"no channel {channel!r} in certify.yaml", hint)
-    return Policy(channel, config.product, config.channels[channel], lock)
+    return Policy(channel, config.product, config.channels[channel], lock, tuple(more_rules))
 
 
 def governing_suites(policy: Policy) -> tuple[str, ...]:

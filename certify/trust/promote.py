@@ -13,8 +13,7 @@ from certify.config import Config
 from certify.errors import CertifyError, NotVerified
 from certify.files import write_whole
 from certify.gate.decision import Decision
-from certify.gate.lock import Lock
-from certify.gate.policy import Evidence, Policy, policy_of
+from certify.gate.policy import Evidence, Policy
 from certify.gate.rules import evaluate
 from certify.images.candidate import Candidate, digest_of, hex_of, resource_uri
 from certify.models import seconds
@@ -55,18 +54,16 @@ class Judged:
 
 def judge(
     candidate: Candidate,
-    channel: str,
+    policy: Policy,
     config: Config,
-    lock: Lock | None,
     *,
     now: datetime | None = None,
     confirm: Confirm = nobody,
 ) -> Judged:
-    """Gather the verified evidence about a candidate and ask the gate. Changes nothing.
+    """Gather the verified evidence about a candidate and ask a channel's gate. Changes nothing.
 
     Which keys are trusted is what the channel repository says. Raises NotVerified when that cannot be verified.
     """
-    policy = policy_of(config, channel, lock)
     verifier = Verifier(config, confirm=confirm)
     store = CertificateStore(Path(config.trust.certificates))
     good, bad = store.about(candidate.digest, verifier.keys("runner"))
@@ -88,9 +85,8 @@ def judge(
 
 def promote(
     candidate: Candidate,
-    channel: str,
+    policy: Policy,
     config: Config,
-    lock: Lock | None,
     *,
     waiting: Callable[[str], None] = lambda _: None,
     confirm: Confirm = nobody,
@@ -103,7 +99,7 @@ def promote(
     repository = ChannelRepository(config.trust, confirm)
     with repository.locked(waiting):
         published = repository.read()
-        judged = judge(candidate, channel, config, lock)
+        judged = judge(candidate, policy, config)
         if not judged.decision.allow:
             raise Refused(judged.decision)
         now = datetime.now(UTC)

@@ -221,12 +221,13 @@ def test_a_clock_that_went_back_is_refused(standing: Project) -> None:
 
 
 def test_asking_about_another_time_leaves_no_trace(standing: Project) -> None:
+    from certify.gate.policy import policy_of
     from certify.trust.promote import judge
     from tests.unit.samples import lock_of
 
     late = {**standing.config.channels, "late": Channel(after="staging")}
     config = msgspec.structs.replace(standing.config, channels=late)
-    judge(standing.candidate, "late", config, lock_of(), now=datetime.now(UTC) + timedelta(days=5))
+    judge(standing.candidate, policy_of(config, "late", lock_of()), config, now=datetime.now(UTC) + timedelta(days=5))
     Verifier(standing.config).candidate(standing.candidate, "staging")
 
 

@@ -45,3 +45,6 @@ def after(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleRes
         yield RuleResult(
             "after", DENY, f"does not stand on {before}", f"promote it first: certify promote REF --to {before}"
         )
+
+
+RULES = (age, after)

@@ -126,3 +126,6 @@ def _what(name: str, found: object, wanted: object) -> str:
         differ = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
         return f"settings {', '.join(f'{k} = {found.get(k)!r}, pinned {wanted.get(k)!r}' for k in differ)}"
     return f"{name} {str(found)[:19]}, pinned {str(wanted)[:19]}"
+
+
+RULES = (certified, complete_log, locked, settings, foreign_code)

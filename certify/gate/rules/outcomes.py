@@ -173,3 +173,6 @@ def some(names: Iterable[str]) -> str:
     """A few names, short."""
     short = sorted({(name.partition("::")[2] or name) for name in names})
     return ", ".join(short[:5]) + (f" and {len(short) - 5} more" if len(short) > 5 else "")
+
+
+RULES = (results, suites, checks, retries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from certify.config import Channel, Config, Requires
 from certify.errors import UsageError
 from certify.evidence.certificate import Certificate, Place
 from certify.evidence.run import OWN_SUITE, RUN_IS_SOUND, Check, Part, own_check
-from certify.gate.decision import Decision
+from certify.gate.decision import ALLOW, DENY, Decision, RuleResult
 from certify.gate.lock import Lock
 from certify.gate.policy import Evidence, Policy, policy_of
 from certify.gate.rules import evaluate
@@ -337,3 +338,15 @@ def test_nothing_but_passed_checks_in_time_is_ever_allowed(outcomes: list[str], 
     decision = decide(made, wants=policy(lock_of(*plans)), now=NOW + timedelta(days=days))
     assert decision.allow == (set(outcomes) <= {"passed", "skipped"} and 0 <= days < 7)
     assert decision == decide(made, wants=policy(lock_of(*plans)), now=NOW + timedelta(days=days))
+
+
+def test_a_plugins_rule_can_only_deny() -> None:
+    def friday(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleResult]:
+        yield RuleResult("weekday", DENY if now.weekday() == 4 else ALLOW, f"on day {now.weekday()}", "wait for Monday")
+
+    wants = policy_of(Config(product="app"), "staging", lock_of(), [friday])
+    good = certificate()
+    assert "weekday" in denied(decide(good, wants=wants))  # NOW is a Friday
+    monday = NOW + timedelta(days=3)
+    assert {rule.id: rule.status for rule in decide(good, wants=wants, now=monday).rules}["weekday"] == ALLOW
+    assert not decide(wants=wants, now=monday).allow

@@ -9,6 +9,7 @@ from pathlib import Path
 from certify.config import Channel, Config, Requires, Trust
 from certify.evidence.bundle import Bundle
 from certify.evidence.run import Run
+from certify.gate.policy import policy_of
 from certify.images.candidate import Candidate
 from certify.trust.bless import sign_certificates
 from certify.trust.channels import ChannelRepository
@@ -43,11 +44,11 @@ class Project:
 
 
 def promote(candidate: Candidate, channel: str, config: Config) -> Pointer:
-    return put_on(candidate, channel, config, lock_of())
+    return put_on(candidate, policy_of(config, channel, lock_of()), config)
 
 
 def judge(candidate: Candidate, channel: str, config: Config) -> Judged:
-    return ask_gate(candidate, channel, config, lock_of())
+    return ask_gate(candidate, policy_of(config, channel, lock_of()), config)
 
 
 def now_text() -> str:
