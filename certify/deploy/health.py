@@ -1,14 +1,46 @@
-"""Is an instance healthy? Asked over HTTP through the port it serves, several times in a row."""
+"""Is an instance healthy, and does it run steadily? Drivers look and ask; what that means for a rollout is decided here."""
 
 from __future__ import annotations
 
 import http.client
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from certify.config import Health
 from certify.errors import RolloutError
 from certify.models import seconds
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a driver sees of an instance: the ``digest`` it reports, why it has ``ended`` (empty while it runs), and ``start``,
+    which is another after each start."""
+
+    digest: str
+    ended: str = ""
+    start: Any = None
+
+
+def steadily(look: Callable[[], Sight], digest: str) -> Callable[[], None]:
+    """What raises RolloutError when it is called, as soon as what is seen does not run ``digest`` since it was first seen.
+
+    A process that ends and is started again between two looks runs in both: its start gives it away.
+    """
+    first = look()
+
+    def still_there() -> None:
+        seen = look()
+        if seen.digest != digest:
+            raise RolloutError(f"it reports {seen.digest}, not {digest}")
+        if seen.ended:
+            raise RolloutError(seen.ended)
+        if seen.start != first.start:
+            raise RolloutError("it ends again and again, and is started anew each time")
+
+    still_there()
+    return still_there
 
 
 def ask(host: str, port: int, health: Health) -> str:

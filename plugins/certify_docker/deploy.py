@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from certify.config import Config, Fleet, Instance
-from certify.deploy.health import ask, wait_healthy, watch
+from certify.deploy.health import Sight, ask, steadily, wait_healthy, watch
 from certify.deploy.plan import PlannedInstance, Release
 from certify.errors import NodeLost, RolloutError
 from certify.images.candidate import Candidate, ImageSource
@@ -101,18 +101,7 @@ class DockerFleet:
     def _watched(self, name: str, release: Release, role: str, how: Any) -> int:
         """Ask for health where the container of ``role`` listens, its digest and its being alive checked all the while."""
         container = self._ensure(name, release, role)
-        began = _starts(self._inspect(name, container))
-
-        def still_there() -> None:
-            details = self._inspect(name, container)
-            if details["Image"] != release.config_digest:
-                raise RolloutError(f"it reports {details['Image']}, not {release.config_digest}")
-            if not details["State"]["Running"]:
-                raise RolloutError(f"its process 1 has ended with exit code {details['State']['ExitCode']}")
-            if details["State"]["Restarting"] or _starts(details) != began:
-                raise RolloutError("its process 1 ends again and again, and is started anew each time")
-
-        still_there()
+        still_there = steadily(lambda: _sight(self._inspect(name, container)), release.config_digest)
         samples: int = how(self._sampler(name, container), self._fleet.health, still_there)
         return samples
 
@@ -207,9 +196,12 @@ def _release(found: dict[str, Any]) -> Release:
     return Release(digest=labels[_DIGEST], config_digest=found["ImageID"], resource_uri=labels[_URI])
 
 
-def _starts(details: dict[str, Any]) -> tuple[int, str]:
-    """How often the engine has started it anew, and when last: a process that comes back between two looks runs in both."""
-    return int(details["RestartCount"]), str(details["State"]["StartedAt"])
+def _sight(details: dict[str, Any]) -> Sight:
+    """What a container's details show. How often the engine has started it anew, and when last, tells its starts apart."""
+    state = details["State"]
+    ended = "" if state["Running"] else f"its process 1 has ended with exit code {state['ExitCode']}"
+    restarting = state["Restarting"]  # between two starts it has the old one's time
+    return Sight(details["Image"], ended, (details["RestartCount"], state["StartedAt"], restarting))
 
 
 def _own_health(details: dict[str, Any]) -> str:

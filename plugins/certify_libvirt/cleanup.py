@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import time
@@ -18,7 +17,7 @@ from certify.config import Config
 from certify.errors import EngineUnavailable
 from certify.images.store import Store
 from certify_libvirt.domain import NODE_NAMESPACE
-from certify_libvirt.hypervisor import OWNER_FILE, connect, embedded_roots, gone, metadata_of, translated
+from certify_libvirt.hypervisor import OWNER_FILE, connect, embedded_roots, gone, marks_of, translated
 from certify_libvirt.pool_disks import node_volumes, remove_volumes
 from certify_libvirt.settings import VmSettings
 
@@ -86,8 +85,8 @@ def _remove_domains(config: Config, store: Store, is_alive: Callable[[str], bool
     with translated():
         domains = connection.listAllDomains(0)
     for domain in domains:
-        owner = re.search(r"<(?:certify:)?owner[^>]*>([^<]*)</", metadata_of(domain, NODE_NAMESPACE))
-        if owner is None or is_alive(owner[1]):
+        owner = marks_of(domain, NODE_NAMESPACE).get("owner")
+        if owner is None or is_alive(owner):
             continue
         yield f"virtual machine {domain.name()}"
         if not dry_run:

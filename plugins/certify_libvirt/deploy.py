@@ -7,27 +7,26 @@ runs on, unreachable, until it is decommissioned, so going back is moving the po
 
 from __future__ import annotations
 
-import re
 import secrets
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 import libvirt
 import libvirt_qemu
 
 from certify.config import Config, Fleet, Instance
-from certify.deploy.health import ask, wait_healthy, watch
+from certify.deploy.health import Sight, ask, steadily, wait_healthy, watch
 from certify.deploy.plan import PlannedInstance, Release
 from certify.errors import RolloutError
 from certify.images.candidate import ImageSource
 from certify.images.store import Store
 from certify.models import size_bytes
 from certify.nodes.platform import NodeSpec
-from certify_libvirt.domain import Profile, domain_xml
-from certify_libvirt.hypervisor import Hypervisor, connect, metadata_of, translated
+from certify_libvirt.domain import Profile, domain_xml, marks_xml
+from certify_libvirt.hypervisor import Hypervisor, connect, marks_of, translated
 from certify_libvirt.pool_disks import PoolDisks, node_volumes, remove_volumes
 from certify_libvirt.settings import VmSettings
 
@@ -120,33 +119,42 @@ class LibvirtFleet:
             cmdline=settings.cmdline if kernel else "",
         )
         title = f"certify-{self._fleet.fleet}-{name}-{release.digest[7:19]}"
-        port = _free_port()
+        port = _free_port(hypervisor)
         files = disks.make(source, Path(f"n{secrets.token_hex(4)}"), profile, NodeSpec(self._fleet.fleet, name))
         assert self._fleet.health.port is not None
-        files = replace(files, forwards={port: self._fleet.health.port})
+        files = replace(files, forwards={port: self._fleet.health.port}, listen=hypervisor.listen)
         marks = {
             "fleet": self._fleet.fleet, "instance": name, "digest": release.digest, "uri": release.resource_uri,
             "role": _PROOF, "port": str(port), "serial": str(release.serial),
         }  # fmt: skip
         with translated(RolloutError):
-            domain = hypervisor.connection.defineXML(domain_xml(title, profile, files, {}))
-            self._mark(domain, marks)
-            domain.create()
+            domain = hypervisor.connection.defineXML(
+                domain_xml(title, profile, files, marks_xml("instance", _NAMESPACE, marks))
+            )
+            try:
+                domain.create()
+            except libvirt.libvirtError:  # nothing of it stays: its port may be what was wrong with it
+                self._undo(hypervisor, domain)
+                raise
+
+    @staticmethod
+    def _undo(hypervisor: Hypervisor, domain: Any) -> None:
+        disks = node_volumes(domain)
+        with suppress(libvirt.libvirtError):
+            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+            remove_volumes(hypervisor.connection, disks)
 
     def _mark(self, domain: Any, marks: dict[str, str]) -> None:
         flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG | (libvirt.VIR_DOMAIN_AFFECT_LIVE if domain.isActive() else 0)
-        text = "".join(f"<{key}>{escape(value)}</{key}>" for key, value in marks.items())
-        domain.setMetadata(
-            libvirt.VIR_DOMAIN_METADATA_ELEMENT, f"<instance>{text}</instance>", "certify", _NAMESPACE, flags
-        )
+        element = marks_xml("instance", "", marks)  # libvirt adds the namespace itself
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, element, "certify", _NAMESPACE, flags)
 
     def _domains(self, name: str) -> list[tuple[Any, dict[str, str]]]:
         found = []
         with translated():
             domains = self._hypervisor(name).connection.listAllDomains(0)
         for domain in domains:
-            text = metadata_of(domain, _NAMESPACE)
-            marks = dict(re.findall(r"<(?:certify:)?(\w+)>([^<]*)</", text))
+            marks = marks_of(domain, _NAMESPACE)
             if (marks.get("fleet"), marks.get("instance")) == (self._fleet.fleet, name):
                 found.append((domain, marks))
         return found
@@ -176,18 +184,18 @@ class LibvirtFleet:
             raise RolloutError("its machine was removed by somebody else")
         for domain, marks in self._domains(name):
             if marks["digest"] != release.digest and marks["role"] == _SERVING:
-                self._forward(domain, "hostfwd_remove", self._instances[name])
+                self._forward(domain, "hostfwd_remove", self._instances[name], self._hypervisor(name))
                 self._mark(domain, {**marks, "role": _HELD})
         if target[1]["role"] != _SERVING:
-            self._forward(target[0], "hostfwd_add", self._instances[name])
+            self._forward(target[0], "hostfwd_add", self._instances[name], self._hypervisor(name))
             with translated(RolloutError):
                 self._mark(target[0], {**target[1], "role": _SERVING})
                 target[0].setAutostart(True)
 
     @staticmethod
-    def _forward(domain: Any, command: str, instance: Instance) -> None:
+    def _forward(domain: Any, command: str, instance: Instance, hypervisor: Hypervisor) -> None:
         for outside, inside in instance.publish.items():
-            rule = f"net0 tcp:127.0.0.1:{outside}" + (f"-:{inside}" if command == "hostfwd_add" else "")
+            rule = f"net0 tcp:{hypervisor.listen}:{outside}" + (f"-:{inside}" if command == "hostfwd_add" else "")
             with translated(RolloutError):
                 said = libvirt_qemu.qemuMonitorCommand(domain, f"{command} {rule}", _HMP)
             if command == "hostfwd_add" and said.strip():
@@ -200,16 +208,18 @@ class LibvirtFleet:
     def _watched(self, name: str, release: Release, how: Any) -> int:
         """Ask for health on the machine's own port while it is seen to run the digest."""
 
-        def still_there() -> None:
+        def look() -> Sight:
             found = self._find(name, release)
-            if found is None or not found[0].isActive():
-                raise RolloutError("its machine has ended")
+            if found is None:
+                return Sight(release.digest, "its machine is gone")
+            domain, marks = found
+            return Sight(marks["digest"], "" if domain.isActive() else "its machine has ended", domain.ID())
 
-        still_there()
+        still_there = steadily(look, release.digest)
         found = self._find(name, release)
         assert found is not None
-        port = int(found[1]["port"])
-        samples: int = how(lambda: ask("127.0.0.1", port, self._fleet.health), self._fleet.health, still_there)
+        host, port = self._hypervisor(name).host, int(found[1]["port"])
+        samples: int = how(lambda: ask(host, port, self._fleet.health), self._fleet.health, still_there)
         return samples
 
     def _hypervisor(self, name: str) -> Hypervisor:
@@ -230,7 +240,10 @@ def _release(marks: dict[str, str]) -> Release:
     )
 
 
-def _free_port() -> int:
+def _free_port(hypervisor: Hypervisor) -> int:
+    """A port for the machine's own health; of another host any of the dynamic ones (RFC 6335, 6), as it cannot be asked."""
+    if hypervisor.listen != "127.0.0.1":
+        return 49152 + secrets.randbelow(65536 - 49152)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

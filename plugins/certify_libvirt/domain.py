@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 from certify_libvirt.access import AGENT_PORT, DEBUG_SHELL, credentials, shell_ports
@@ -38,7 +39,8 @@ class Profile:
 @dataclass(frozen=True)
 class Files:
     """A node's files, by path on the hypervisor's side. ``sockets`` is a directory for its sockets, empty where the daemon
-    chooses. ``ram`` is the file behind its memory: shared while a snapshot is made, private in a fork."""
+    chooses. ``forwards`` are ports of the hypervisor's address ``listen`` that lead to the guest's. ``ram`` is the file behind
+    its memory: shared while a snapshot is made, private in a fork."""
 
     disk: str
     seed: str = ""
@@ -49,6 +51,7 @@ class Files:
     ram_shared: bool = False
     incoming: bool = False
     forwards: dict[int, int] = field(default_factory=dict)
+    listen: str = "127.0.0.1"
 
 
 #: After a reset QEMU still has its translations of what an emulated guest ran before. Firmware that writes to memory which held
@@ -56,16 +59,21 @@ class Files:
 TRANSLATIONS = '<tcg><tb-cache unit="MiB">64</tb-cache></tcg>'
 
 
-def domain_xml(name: str, profile: Profile, files: Files, metadata: dict[str, str]) -> str:
-    """The whole document. ``metadata`` is kept in the domain, for those who find it later."""
-    marks = "".join(
-        f"<certify:{key} xmlns:certify='{NODE_NAMESPACE}'>{_text(value)}</certify:{key}>"
-        for key, value in metadata.items()
-    )
+def marks_xml(what: str, namespace: str, marks: dict[str, str]) -> str:
+    """What is kept in a domain for those who find it later: an element of libvirt's ``<metadata>``."""
+    place = f"{{{namespace}}}" if namespace else ""
+    element = ElementTree.Element(f"{place}{what}")
+    for key, value in marks.items():
+        ElementTree.SubElement(element, f"{place}{key}").text = value
+    return ElementTree.tostring(element, "unicode")
+
+
+def domain_xml(name: str, profile: Profile, files: Files, marks: str) -> str:
+    """The whole document. ``marks`` are from :func:`marks_xml`."""
     kvm = profile.acceleration == "kvm"
     return f"""<domain type="{"kvm" if kvm else "qemu"}" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
 <name>{name}</name>
-<metadata><certify:node xmlns:certify="{NODE_NAMESPACE}">{marks}</certify:node></metadata>
+<metadata>{marks}</metadata>
 <memory unit="b">{profile.memory}</memory>
 <vcpu>{profile.cpus}</vcpu>
 <os>{_boot(profile, files)}{_SMBIOS if "credentials" in profile.access else ""}</os>
@@ -161,7 +169,7 @@ def _commandline(profile: Profile, files: Files) -> str:
     for number in range(profile.nics):
         options = ["user", f"id=net{number}"] + (["restrict=on"] if profile.network == "internal" else [])
         if number == 0:
-            options += [f"hostfwd=tcp:127.0.0.1:{outside}-:{inside}" for outside, inside in files.forwards.items()]
+            options += [f"hostfwd=tcp:{files.listen}:{outside}-:{inside}" for outside, inside in files.forwards.items()]
         mac = f"52:54:00:ce:27:{number:02x}"
         slot = f"bus=pcie.0,addr={_FIRST_NIC_SLOT + number:#x}"
         arguments += [

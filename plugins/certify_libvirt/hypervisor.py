@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import libvirt
 
@@ -43,6 +45,16 @@ class Hypervisor:
     def embedded(self) -> bool:
         """Whether QEMU's sockets and files are ours, on this machine."""
         return self.root is not None
+
+    @property
+    def host(self) -> str:
+        """Where ports that its guests serve are reached from here."""
+        return urlsplit(self.uri).hostname or "127.0.0.1"
+
+    @property
+    def listen(self) -> str:
+        """The address of its own that guests' ports are put on: the loopback, unless it is another machine."""
+        return "0.0.0.0" if urlsplit(self.uri).hostname else "127.0.0.1"
 
     @property
     def qemu_version(self) -> str:
@@ -114,15 +126,19 @@ def gone(error: libvirt.libvirtError) -> bool:
     return error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 
 
-def metadata_of(domain: Any, namespace: str) -> str:
+def marks_of(domain: Any, namespace: str) -> dict[str, str]:
     """What certify wrote into a domain under ``namespace``; empty when it wrote nothing, or the domain is no more."""
     try:
-        return str(domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace, 0))
+        text = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, namespace, 0)
     except libvirt.libvirtError as error:
         if not gone(error) and error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
             with translated():
                 raise
-        return ""
+        return {}
+    try:
+        return {node.tag.rpartition("}")[2]: node.text or "" for node in ElementTree.fromstring(text)}
+    except ElementTree.ParseError:
+        return {}  # not of our writing
 
 
 def embedded_roots() -> list[Path]:

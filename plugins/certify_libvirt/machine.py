@@ -29,7 +29,7 @@ from certify.nodes.shell import run_once
 from certify_libvirt.access import bootstrap, typed
 from certify_libvirt.agent import guest_exec
 from certify_libvirt.channel import Slots
-from certify_libvirt.domain import Files, Profile, domain_xml, wake_port
+from certify_libvirt.domain import NODE_NAMESPACE, Files, Profile, domain_xml, marks_xml, wake_port
 from certify_libvirt.hypervisor import Hypervisor, gone, translated
 from certify_libvirt.knock import Knocker
 from certify_libvirt.pipes import connect_socket, open_stream
@@ -85,7 +85,7 @@ class LibvirtMachine:
         """Start the domain, paused, and connect its console and ports. Raises EngineUnavailable."""
         self._metadata = metadata
         with translated():
-            xml = domain_xml(self.name, self.profile, self.files, metadata)
+            xml = domain_xml(self.name, self.profile, self.files, marks_xml("node", NODE_NAMESPACE, metadata))
             self._domain = self._hypervisor.connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
             event = libvirt.VIR_DOMAIN_EVENT_ID_REBOOT
             self._reset_event = self._hypervisor.connection.domainEventRegisterAny(

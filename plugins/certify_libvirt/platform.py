@@ -187,7 +187,7 @@ class LibvirtPlatform:
         """The snapshot to fork from, and whether this run has booted it."""
         key = SnapshotCache.key(
             digest=source.candidate.digest,
-            domain=domain_xml("", profile, Files("", seed="-"), {}),
+            domain=domain_xml("", profile, Files("", seed="-"), ""),
             disk=self.settings.disk,
             boot_files=[_identity(path) for path in (profile.kernel, profile.initrd) if path],
             user_data=self._disks.user_data().hex(),

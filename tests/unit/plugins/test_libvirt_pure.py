@@ -9,6 +9,7 @@ import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import libvirt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,8 @@ from certify.images.store import Store
 from certify_lab.domain import node_xml
 from certify_libvirt.acceleration import boot_sector
 from certify_libvirt.access import MARKER, bootstrap, credentials, shell_ports, typed, vendor_data
-from certify_libvirt.domain import Files, Profile, domain_xml
+from certify_libvirt.domain import Files, Profile, domain_xml, marks_xml
+from certify_libvirt.hypervisor import marks_of
 from certify_libvirt.snapshot import SnapshotCache, _sparse_digest, in_use
 
 WAYS = ("credentials", "agent")
@@ -51,7 +53,7 @@ def test_the_probe_is_a_boot_sector() -> None:
 def test_the_domain_is_well_formed(firmware: str) -> None:
     profile = Profile("kvm", firmware, 2**30, 2, 2, "internal", "/k&ernel", "/initrd", "root=/dev/vda <x>", WAYS)
     files = Files(disk="/d'isk", seed="/seed", data="/data", nvram="/nvram", sockets="/s", ram="/ram", incoming=True)
-    tree = ET.fromstring(domain_xml("n", profile, files, {"run": "r", "owner": "h/b/1/2"}))
+    tree = ET.fromstring(domain_xml("n", profile, files, ""))
     assert tree.get("type") == "kvm"
     assert [disk.find("source").get("file") for disk in tree.iter("disk")] == ["/d'isk", "/data", "/seed"]  # type: ignore[union-attr]
     assert [disk.find("driver").get("type") for disk in tree.iter("disk")] == ["qcow2", "qcow2", "raw"]  # type: ignore[union-attr]
@@ -63,10 +65,25 @@ def test_the_domain_is_well_formed(firmware: str) -> None:
     assert "share=off" in next(a for a in arguments if a and "mem-path" in a)
 
 
+def test_what_is_written_into_a_domain_is_read_from_it() -> None:
+    marks = {"uri": "qcow2:/a.qcow2?x=1&y=<2>", "instance": "w'e\"b", "empty": ""}
+    metadata = f"<metadata>{marks_xml('instance', 'https://x', marks)}</metadata>"
+    rest = "<memory>1000</memory><os><type>hvm</type></os>"
+    connection = libvirt.open("test:///default")
+    domain = connection.defineXML(f"<domain type='test'><name>n</name>{metadata}{rest}</domain>")
+    assert marks_of(domain, "https://x") == marks
+    assert marks_of(domain, "https://y") == {}
+    element, changed = libvirt.VIR_DOMAIN_METADATA_ELEMENT, {**marks, "empty": "&"}
+    domain.setMetadata(
+        element, marks_xml("instance", "", changed), "certify", "https://x", libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    )
+    assert marks_of(domain, "https://x") == changed
+
+
 def test_only_emulation_has_a_buffer_of_translations() -> None:
     """A guest that resets finds little left in it: firmware was seen standing still on what was."""
     emulated, accelerated = (
-        ET.fromstring(domain_xml("n", Profile(kind, "uefi", 2**30, 2, 1, "user"), Files(disk="/d"), {}))
+        ET.fromstring(domain_xml("n", Profile(kind, "uefi", 2**30, 2, 1, "user"), Files(disk="/d"), ""))
         for kind in ("tcg", "kvm")
     )
     assert emulated.findtext("features/tcg/tb-cache") == "64"
@@ -76,7 +93,7 @@ def test_only_emulation_has_a_buffer_of_translations() -> None:
 
 
 def test_a_machine_that_serves_has_no_way_in() -> None:
-    text = domain_xml("n", Profile("tcg", "bios", 2**30, 2, 1, "user"), Files(disk="/d", forwards={8080: 80}), {})
+    text = domain_xml("n", Profile("tcg", "bios", 2**30, 2, 1, "user"), Files(disk="/d", forwards={8080: 80}), "")
     assert "io.systemd.credential" not in text
     assert list(ET.fromstring(text).iter("channel")) == []
     assert "hostfwd=tcp:127.0.0.1:8080-:80" in text
