@@ -10,8 +10,7 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -107,15 +106,6 @@ class Store:
         disk.replace(folder / "disk")
         write_whole(folder / "info.json", msgspec.json.encode(info))
         return Frozen(folder / "disk", digest, info)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file of the store; a dead holder's lock is gone with it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _copy(source: BinaryIO, target: Path) -> str:

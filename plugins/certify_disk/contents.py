@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from certify.errors import ImageInvalid, NotReadable
-from certify.images.store import locked
+from certify.locks import locked
 from certify.nodes.facts import parse_os_release
 from certify_disk.confined import qemu_img
 from certify_disk.transport import DiskSource

@@ -13,7 +13,8 @@ import msgspec
 from certify.files import write_whole
 from certify.images.candidate import ImageSource, hex_of
 from certify.images.rootfs import RootFilesystem
-from certify.images.store import Store, locked
+from certify.images.store import Store
+from certify.locks import locked
 from certify_disk.filesystem import make_ext4
 
 _KERNEL = re.compile(r"boot/(vmlinuz|vmlinux|bzImage)-(.+)")

@@ -30,7 +30,7 @@ import yaml
 
 from certify.errors import EngineUnavailable, UsageError
 from certify.files import write_whole
-from certify.images.store import locked
+from certify.locks import locked
 from certify.nodes.lab import LabNode
 from certify.nodes.platform import Progress
 from certify_lab.domain import DATA_GIB, ROOT_GIB, node_xml

@@ -19,7 +19,8 @@ import msgspec
 
 from certify.errors import EngineUnavailable
 from certify.files import write_whole
-from certify.images.store import Store, locked
+from certify.images.store import Store
+from certify.locks import locked
 
 _LOOPS = 200_000_000
 #: Seconds the loop takes on a host with hardware virtualisation; what ``patience`` is measured in.

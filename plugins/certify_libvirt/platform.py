@@ -205,10 +205,14 @@ class LibvirtPlatform:
                 known = self._checked.get(key)
             if known is None:
                 progress("checking the memory snapshot")
-                known = self._snapshots.find(key) or self._make_snapshot(key, source, spec, profile, progress)
+                known = self._snapshots.find(key)
+                use = in_use(known) if known else None
+                if known is None or use is None:  # none, or one that another process is just letting go of
+                    known = self._make_snapshot(key, source, spec, profile, progress)
+                    use = in_use(known)
                 with self._lock:
                     self._checked[key] = known
-                    self._uses.append(in_use(known))
+                    self._uses.append(use)
         return known, known.folder.name in self._made
 
     @cached_property

@@ -8,7 +8,6 @@ depend on, checked by digest once per process before use, and the longest unused
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -24,7 +23,8 @@ import msgspec
 
 from certify.errors import BootFailed, EngineUnavailable
 from certify.files import write_whole
-from certify.images.store import PIECE, Store, locked
+from certify.images.store import PIECE, Store
+from certify.locks import Held, hold, locked
 from certify_libvirt.hypervisor import translated
 
 _SECONDS = 30.0
@@ -111,25 +111,16 @@ class SnapshotCache:
         for _, folder in found:
             if sum(used.values()) <= self._cap:
                 return
-            if folder.name != keep and not _in_use(folder):
-                shutil.rmtree(folder)
+            alone = hold(folder / "in-use") if folder.name != keep else None
+            if alone is not None:
+                with alone:
+                    shutil.rmtree(folder)
                 del used[folder]
 
 
-def in_use(snapshot: Snapshot) -> Any:
-    """An open file that keeps the snapshot from being evicted until it is closed (or its process ends)."""
-    file = (snapshot.folder / "in-use").open("w")
-    fcntl.flock(file, fcntl.LOCK_SH)
-    return file
-
-
-def _in_use(folder: Path) -> bool:
-    try:
-        with (folder / "in-use").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except OSError:
-        return True
+def in_use(snapshot: Snapshot) -> Held | None:
+    """What keeps the snapshot from being evicted until it is released (or its process ends); None when it is being evicted."""
+    return hold(snapshot.folder / "in-use", shared=True)
 
 
 def _digests(folder: Path) -> dict[str, str]:

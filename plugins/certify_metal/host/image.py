@@ -20,7 +20,8 @@ import msgspec
 
 from certify.errors import EngineUnavailable
 from certify.files import write_whole
-from certify.images.store import Store, locked
+from certify.images.store import Store
+from certify.locks import locked
 
 #: Bytes of configuration that an attempt may have.
 CONFIG_SIZE = 16384

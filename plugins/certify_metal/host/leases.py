@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from certify.errors import EngineUnavailable
+from certify.locks import Held, hold
 
 
+@dataclass(frozen=True)
 class Lease:
     """One held node. Give it back with :meth:`release`."""
 
-    def __init__(self, node: str, descriptor: int) -> None:
-        self.node = node
-        self._descriptor = descriptor
+    node: str
+    held: Held
 
     def release(self) -> None:
         """Let others have the node. Safe to repeat."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self.held.release()
 
 
 class Leases:
@@ -49,14 +48,8 @@ class Leases:
             time.sleep(0.1)  # a lock on any of several files is no event that could be waited for
 
     def _try(self, name: str, identity: str) -> Lease | None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{''.join(c if c.isalnum() or c == '-' else '_' for c in identity)}.lease"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
+        held = hold(self._folder / f"{''.join(c if c.isalnum() or c == '-' else '_' for c in identity)}.lease")
+        if held is None:
             return None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        return Lease(name, descriptor)
+        held.note(f"{os.getpid()}\n")
+        return Lease(name, held)

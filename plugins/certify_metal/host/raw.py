@@ -7,7 +7,8 @@ from pathlib import Path
 
 from certify.files import write_whole
 from certify.images.candidate import hex_of
-from certify.images.store import Store, locked
+from certify.images.store import Store
+from certify.locks import locked
 from certify.nodes.platform import Progress
 from certify_disk.confined import qemu_img
 from certify_disk.transport import DiskSource
