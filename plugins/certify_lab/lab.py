@@ -15,7 +15,6 @@ import shutil
 import socket
 import stat
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -33,6 +32,7 @@ from certify.files import write_whole
 from certify.locks import locked
 from certify.nodes.lab import LabNode
 from certify.nodes.platform import Progress
+from certify.waiting import until
 from certify_lab.domain import DATA_GIB, ROOT_GIB, node_xml
 from certify_lab.processes import Daemon
 from certify_metal.bmc.ipmi import IpmiBmc
@@ -283,15 +283,21 @@ class VirtualLab:
         return dict(answer.json())
 
     def _wait(self, daemon: Daemon, ask: Callable[[], Any], not_yet: tuple[type[Exception], ...]) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
+        said = ""
+
+        def ready() -> bool:
+            nonlocal said
             try:
                 ask()
-                return
             except not_yet as error:
-                if not daemon.runs() or time.monotonic() > deadline:
-                    raise EngineUnavailable(f"{daemon.name} does not get ready: {error}", f"see {daemon.log}") from None
-            time.sleep(0.1)
+                said = str(error)
+                if daemon.runs():
+                    return False
+                raise EngineUnavailable(f"{daemon.name} has ended: {said}", f"see {daemon.log}") from None
+            return True
+
+        if not until(ready, _READY_SECONDS, 0.1):
+            raise EngineUnavailable(f"{daemon.name} does not get ready: {said}", f"see {daemon.log}")
 
     # -- inventory -------------------------------------------------------------------------------------------------
 

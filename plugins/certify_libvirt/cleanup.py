@@ -16,6 +16,7 @@ import libvirt
 from certify.config import Config
 from certify.errors import EngineUnavailable
 from certify.images.store import Store
+from certify.waiting import until
 from certify_libvirt.domain import NODE_NAMESPACE
 from certify_libvirt.hypervisor import OWNER_FILE, connect, embedded_roots, gone, marks_of, translated
 from certify_libvirt.pool_disks import node_volumes, remove_volumes
@@ -64,9 +65,7 @@ def _guests(root: Path) -> list[int]:
 def _kill(pid: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: not Path(f"/proc/{pid}").exists(), 5, 0.02)
 
 
 def _remove_files(store: Store, dry_run: bool) -> Iterator[str]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from certify.errors import ShellUnavailable
+from certify.waiting import until
 from certify_libvirt.access import MARKER, WAKE, typed_script
 
 if TYPE_CHECKING:
@@ -78,7 +79,5 @@ class Knocker:
         if "agent" not in self._ways:
             return
         self.tried += ", guest agent"
-        while time.monotonic() < self._deadline and self._machine.why_dead() is None:
-            if self._machine.by_agent():
-                return
-            time.sleep(0.5)
+        left = self._deadline - time.monotonic()
+        until(lambda: self._machine.why_dead() is not None or self._machine.by_agent(), left, 0.5)

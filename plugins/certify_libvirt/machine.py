@@ -26,6 +26,7 @@ from certify.errors import (
 from certify.models import seconds
 from certify.nodes.platform import Channel, MachineFacts, StopReport
 from certify.nodes.shell import run_once
+from certify.waiting import until
 from certify_libvirt.access import bootstrap, typed
 from certify_libvirt.agent import guest_exec
 from certify_libvirt.channel import Slots
@@ -271,9 +272,8 @@ class LibvirtMachine:
         allowed = seconds(self._settings.platform.stop_timeout) * self._settings.patience
         with translated(NodeLost):
             self._domain.shutdown()
-        while time.monotonic() - started < allowed and self.why_dead() is None:
-            time.sleep(_POLL)
-        took, killed = time.monotonic() - started, self.why_dead() is None
+        killed = not until(lambda: self.why_dead() is not None, allowed, _POLL)
+        took = time.monotonic() - started
         self._stop_domain("it was stopped")
         return StopReport(took, 137 if killed else 0, killed)
 

@@ -17,12 +17,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from certify.config import Images
 from certify.errors import BootFailed, EngineUnavailable, UsageError
 from certify.images.candidate import Candidate, ImageSource
 from certify.images.store import Store
+from certify.locks import Held
 from certify.models import size_bytes
 from certify.nodes.budget import available_cpus
 from certify.nodes.owner import this_process
@@ -55,7 +55,7 @@ class LibvirtPlatform:
         self._lock = threading.Lock()
         self._busy = threading.Semaphore(max(1, available_cpus() // settings.cpus))
         self._checked: dict[str, Snapshot] = {}
-        self._uses: list[Any] = []
+        self._uses: list[Held] = []
         self._declared: list[str] = []
 
     # -- what it can -----------------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class LibvirtPlatform:
                     use = in_use(known)
                 with self._lock:
                     self._checked[key] = known
-                    self._uses.append(use)
+                    self._uses += [use] if use else []
         return known, known.folder.name in self._made
 
     @cached_property
@@ -312,7 +312,7 @@ class LibvirtPlatform:
     def close(self, run_id: str) -> None:
         del run_id  # nodes take their own files away; the hypervisor's directory goes with the process
         for use in self._uses:
-            use.close()
+            use.release()
         self._uses.clear()
 
 

@@ -12,7 +12,6 @@ import hashlib
 import os
 import shutil
 import socket
-import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from certify.errors import BootFailed, EngineUnavailable
 from certify.files import write_whole
 from certify.images.store import PIECE, Store
 from certify.locks import Held, hold, locked
+from certify.waiting import until
 from certify_libvirt.hypervisor import translated
 
 _SECONDS = 30.0
@@ -190,21 +190,15 @@ def load(domain: Any, source: Path, socket_path: str) -> None:
 
 
 def _wait_migrated(domain: Any) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while time.monotonic() < deadline:
-        status = _order(domain, "query-migrate").get("status", "none")
-        if status == "completed":
-            return
-        if status in ("failed", "cancelled"):
-            raise BootFailed(
-                f"QEMU says of the memory snapshot: {status}",
-                _REMEDY,
-            )
-        time.sleep(0.01)
-    raise BootFailed(
-        "QEMU did not finish with the memory snapshot",
-        _REMEDY,
-    )
+    """Raise BootFailed when it did not end well, or at all. QEMU's monitor belongs to libvirt, and so do its events."""
+
+    def status() -> str:
+        return str(_order(domain, "query-migrate").get("status", "none"))
+
+    ends = ("completed", "failed", "cancelled")
+    ended = until(lambda: found if (found := status()) in ends else "", _SECONDS, 0.01)
+    if ended != "completed":
+        raise BootFailed(f"the memory snapshot: QEMU {'says ' + ended if ended else 'did not finish it'}", _REMEDY)
 
 
 def _order(domain: Any, command: str, **arguments: Any) -> dict[str, Any]:

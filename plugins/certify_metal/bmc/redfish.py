@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,10 +11,12 @@ import sushy
 from sushy import auth, connector, exceptions
 
 from certify.errors import CertifyError, EngineUnavailable, UsageError
+from certify.waiting import until
 from certify_metal.bmc.interface import POLL, Bmc, Busy
 from certify_metal.bmc.quirks import Quirks, quirks_of
 from certify_metal.host.inventory import MetalNode
 
+_TASK = 120.0  # seconds that a task of a BMC may take
 _ANSWER = 20.0
 _CD = {"CD", "DVD"}
 _SILENT = (exceptions.ConnectionError, requests.RequestException)
@@ -156,14 +157,19 @@ class RedfishBmc(Bmc):
 
         Reading is safe to repeat, and is, for ``timeout`` seconds. Raises EngineUnavailable.
         """
-        deadline = time.monotonic() + timeout
-        while True:
+        said: list[EngineUnavailable] = []
+
+        def ask() -> list[list[Any]]:
             try:
-                return self._guarded(self._slots)  # type: ignore[no-any-return]
-            except EngineUnavailable:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(POLL)
+                return [self._guarded(self._slots)]
+            except EngineUnavailable as error:
+                said[:] = [error]
+                return []
+
+        found = until(ask, timeout, POLL)
+        if not found:
+            raise said[0]
+        return found[0]
 
     def _slots(self) -> list[Any]:
         for holder in (self._system, *self._system.managers):
@@ -247,8 +253,8 @@ class RedfishBmc(Bmc):
 
     def _watch_task(self, monitor: str) -> None:
         """DSP0266, 12.2 "Asynchronous operations": done when the monitor answers anything but 202. Raises EngineUnavailable."""
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
+
+        def ended() -> bool:
             answer = self._guarded(lambda: self._root._conn._op("GET", urlsplit(monitor).path))
             content = answer.json() if answer.content else {}
             state = content.get("TaskState", "Completed" if answer.status_code != 202 else "Running")
@@ -257,10 +263,10 @@ class RedfishBmc(Bmc):
                 raise EngineUnavailable(
                     f"{self.name}: a task of its BMC ended as {state}: {words[:200]}", "see its event log"
                 )
-            if answer.status_code != 202 and state not in ("Running", "New", "Starting", "Pending"):
-                return
-            time.sleep(POLL)
-        raise EngineUnavailable(f"{self.name}: a task of its BMC does not end", "see its event log")
+            return answer.status_code != 202 and state not in ("Running", "New", "Starting", "Pending")
+
+        if not until(ended, _TASK, POLL):
+            raise EngineUnavailable(f"{self.name}: a task of its BMC does not end", "see its event log")
 
     def _record(self, response: Any) -> None:
         request = response.request

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from certify.errors import EngineUnavailable
 from certify.locks import Held, hold
+from certify.waiting import until
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,15 @@ class Leases:
         Raises EngineUnavailable when none is free within ``timeout`` seconds.
         """
         wanted = list(nodes)
-        deadline = time.monotonic() + timeout
-        while True:
-            for name, identity in wanted:
-                lease = self._try(name, identity)
-                if lease is not None:
-                    return lease
-            if time.monotonic() >= deadline:
-                names = ", ".join(name for name, _ in wanted)
-                raise EngineUnavailable(f"no metal node is free after {timeout:.0f} s ({names})", "wait, or add nodes")
-            time.sleep(0.1)  # a lock on any of several files is no event that could be waited for
+
+        def any_free() -> Lease | None:
+            return next((lease for name, identity in wanted if (lease := self._try(name, identity))), None)
+
+        lease = until(any_free, timeout, 0.1)  # a lock on any of several files is no event that could be waited for
+        if lease is None:
+            names = ", ".join(name for name, _ in wanted)
+            raise EngineUnavailable(f"no metal node is free after {timeout:.0f} s ({names})", "wait, or add nodes")
+        return lease
 
     def _try(self, name: str, identity: str) -> Lease | None:
         held = hold(self._folder / f"{''.join(c if c.isalnum() or c == '-' else '_' for c in identity)}.lease")

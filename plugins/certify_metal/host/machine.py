@@ -15,6 +15,7 @@ from certify.errors import BootFailed, CommandTimeout, EngineUnavailable, GuestF
 from certify.models import seconds
 from certify.nodes.platform import Channel, MachineFacts, StopReport
 from certify.nodes.shell import run_once
+from certify.waiting import until
 from certify_metal.bmc.interface import POLL, Bmc
 from certify_metal.host.channel import GuestChannel
 from certify_metal.host.controller import Attempt
@@ -179,9 +180,8 @@ class MetalMachine:
         started = time.monotonic()
         allowed = seconds(self._settings.stop_timeout)
         run_once(self.open_channel, "systemctl --no-block poweroff || poweroff", 20)
-        while time.monotonic() - started < allowed and self._power() != "Off":
-            time.sleep(POLL)
-        took, killed = time.monotonic() - started, self._power() != "Off"
+        killed = not until(lambda: self._power() == "Off", allowed, POLL)
+        took = time.monotonic() - started
         if killed:
             self._bmc.ensure_off(seconds(self._settings.bmc_timeout))
         return StopReport(took, 137 if killed else 0, killed)

@@ -90,6 +90,7 @@ def test_the_limit_is_seen() -> None:
     assert frame.overflowing
 
 
+@settings(deadline=None)  # a process is started each time
 @given(st.text(alphabet=st.characters(blacklist_characters="\0/", blacklist_categories=("Cs",)), max_size=60))
 def test_any_text_is_one_argument_for_eval(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """Quoting holds: the shell's own stream goes on after any command, also one with syntax errors."""
