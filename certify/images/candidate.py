@@ -136,9 +136,7 @@ class ImageSource(Protocol):
 
     def files(self, limits: Images) -> ImageFiles:
         """Its root filesystem, read on this host. Raises ImageError for one that cannot be read without booting."""
-        from certify.images.rootfs import RootFilesystem
-
-        return RootFilesystem(self, limits).__enter__()
+        ...
 
     def describe(self) -> dict[str, Any]:
         """What ``certify inspect`` says beyond the candidate; of a disk, what is on it. Raises ImageInvalid."""

@@ -28,6 +28,7 @@ from certify.images.candidate import (
     this_architecture,
 )
 from certify.images.reference import DIGEST, Reference
+from certify.images.rootfs import LayeredSource
 from certify.images.tar_headers import require_plain
 
 PIECE = 1024 * 1024
@@ -177,7 +178,7 @@ def _normal(path: PurePosixPath) -> str:
     return "/".join(parts)
 
 
-class FileSource(ImageSource):
+class FileSource(LayeredSource):
     """An image whose blobs are named files."""
 
     def __init__(self, files: Files, candidate: Candidate, config_bytes: bytes, names: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ from typing import BinaryIO, cast
 from certify.config import Images
 from certify.errors import EngineUnavailable, ImageInvalid
 from certify.images.candidate import ImageSource
-from certify.images.files import MOST_BURIED, MOST_READ, ImageFile, bounded
+from certify.images.files import MOST_BURIED, MOST_READ, ImageFile, ImageFiles, bounded
 from certify.images.layers import paired, unpacked
 from certify.images.tar_headers import require_plain
 from certify.models import size_bytes
@@ -296,3 +296,11 @@ def _open(file: BinaryIO, what: str) -> tarfile.TarFile:
         raise ImageInvalid(
             f"{what}: no tar archive certify can read ({error})", "use plain, gzip or zstd layers"
         ) from None
+
+
+class LayeredSource(ImageSource):
+    """Base of the sources of OCI images: their files are what their layers make."""
+
+    def files(self, limits: Images) -> ImageFiles:
+        """As :meth:`certify.images.candidate.ImageSource.files`."""
+        return RootFilesystem(self, limits).__enter__()

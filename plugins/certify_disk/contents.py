@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from certify.errors import ImageInvalid, NotReadable
+from certify.images.candidate import Candidate
 from certify.locks import locked
 from certify.nodes.facts import parse_os_release
 from certify_disk.confined import qemu_img
-from certify_disk.transport import DiskSource
 
 _SECTOR = 512
 _MAX_ENTRIES = 1024
@@ -36,6 +36,15 @@ _MAGICS = (
     (1024, b"\xe2\xe1\xf5\xe0", "erofs"), (54, b"FAT", "vfat"), (82, b"FAT32", "vfat"), (4086, b"SWAPSPACE2", "swap"),
     (512, b"LABELONE", "LVM"), (0, b"LUKS\xba\xbe", "LUKS"), (32769, b"CD001", "iso9660"),
 )  # fmt: skip
+
+
+class Disk(Protocol):
+    """A frozen disk: a file in one format, and the candidate it is. ``virtual_size`` in bytes."""
+
+    candidate: Candidate
+    path: Path
+    format: str
+    virtual_size: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Contents:
     os_release: dict[str, str]
 
 
-def raw_view(source: DiskSource) -> Path:
+def raw_view(source: Disk) -> Path:
     """The disk's bytes as one flat, sparse, read-only file: itself, or a conversion kept beside it."""
     if source.format == "raw":
         return source.path
@@ -75,7 +84,7 @@ def raw_view(source: DiskSource) -> Path:
     return flat
 
 
-def examine(source: DiskSource) -> Contents:
+def examine(source: Disk) -> Contents:
     """Everything ``certify inspect`` says of a disk. Raises ImageInvalid for a table that contradicts itself."""
     with raw_view(source).open("rb") as disk:
         table, partitions = _partitions(disk, source.virtual_size)
@@ -89,14 +98,14 @@ def examine(source: DiskSource) -> Contents:
     return Contents(table, partitions, firmware, parse_os_release(release.decode("utf-8", "replace")))
 
 
-def boots_with(source: DiskSource) -> tuple[str, ...]:
+def boots_with(source: Disk) -> tuple[str, ...]:
     """The firmware a disk is made for: ``bios``, ``uefi``, both, or neither."""
     with raw_view(source).open("rb") as disk:
         table, partitions = _partitions(disk, source.virtual_size)
         return _firmware(disk, table, partitions)
 
 
-def root_partition(source: DiskSource) -> Partition:
+def root_partition(source: Disk) -> Partition:
     """The partition with the root filesystem: an ext4 one that holds /etc. Raises ImageInvalid when there is none."""
     with raw_view(source).open("rb") as disk:
         _, partitions = _partitions(disk, source.virtual_size)
@@ -113,7 +122,7 @@ def root_partition(source: DiskSource) -> Partition:
 
 
 @contextmanager
-def volume(source: DiskSource, partition: Partition) -> Iterator[Any]:
+def volume(source: Disk, partition: Partition) -> Iterator[Any]:
     """An ext2/3/4 filesystem, opened for reading. Raises ImageInvalid for whatever a damaged one makes the reader say."""
     import ext4
 
@@ -135,7 +144,7 @@ def entry_name(entry: Any) -> bytes:
     return bytes(entry.name)[: entry.name_len]
 
 
-def read_file(source: DiskSource, partition: Partition, path: str, cap: int = 65536) -> bytes:
+def read_file(source: Disk, partition: Partition, path: str, cap: int = 65536) -> bytes:
     """The beginning of a file, or nothing when there is none. Symbolic links are followed inside the filesystem."""
     with volume(source, partition) as found:
         for _ in range(8):

@@ -14,7 +14,9 @@ from certify.images.files import ImageFiles
 from certify.images.reference import Reference
 from certify.images.store import Frozen, Store
 from certify.models import size_bytes
+from certify_disk.contents import examine
 from certify_disk.formats import unpack
+from certify_disk.tree import DiskFiles
 
 
 class DiskSource(ImageSource):
@@ -38,13 +40,9 @@ class DiskSource(ImageSource):
 
     def files(self, limits: Images) -> ImageFiles:
         del limits  # a disk was within them when it was frozen
-        from certify_disk.tree import DiskFiles
-
         return DiskFiles(self)
 
     def describe(self) -> dict[str, Any]:
-        from certify_disk.contents import examine
-
         found = examine(self)
         return {
             "format": self.given,

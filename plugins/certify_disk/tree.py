@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from certify.errors import ImageInvalid
 from certify.images.files import MOST_READ, ImageFile
-from certify_disk.contents import entry_name, root_partition, volume
+from certify_disk.contents import Disk, entry_name, root_partition, volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from certify_disk.transport import DiskSource
 
 _MOST = 2_000_000
 _DEEPEST = 200
@@ -24,7 +22,7 @@ _LONGEST = 4096  # a path's, in bytes
 class DiskFiles:
     """An ext2/3/4 root. Raises ImageInvalid when there is none, or a damaged one."""
 
-    def __init__(self, source: DiskSource) -> None:
+    def __init__(self, source: Disk) -> None:
         self._what = str(source.candidate.reference)
         self._numbers: dict[str, int] = {}
         with ExitStack() as stack:  # what a damaged filesystem makes its reader say, the volume names

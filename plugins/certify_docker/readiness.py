@@ -7,21 +7,33 @@ its own HEALTHCHECK, else every declared TCP port listens. ``idle``: a shell ans
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from certify.errors import BootFailed, CertifyError, CommandTimeout, GuestFailed, ShellUnavailable
 from certify.nodes.facts import parse_sockets
 from certify.nodes.platform import Channel
 from certify.nodes.shell import Shell
 
-if TYPE_CHECKING:
-    from certify_docker.machine import DockerMachine
-
 _POLL = 0.05
 _LISTENING = "for f in tcp tcp6; do [ -r /proc/net/$f ] && while read -r l; do echo $f $l; done </proc/net/$f; done"
 
 
-def wait_ready(machine: DockerMachine, mode: str, config: dict[str, Any], deadline: float) -> Channel | None:
+class BootingContainer(Protocol):
+    """What is asked of a container while it boots; each as :class:`certify_docker.machine.DockerMachine` has it."""
+
+    def open_channel(self) -> Channel: ...
+
+    def console(self) -> bytes: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+    def why_dead(self) -> str | None: ...
+
+    @property
+    def at_fault(self) -> bool: ...
+
+
+def wait_ready(machine: BootingContainer, mode: str, config: dict[str, Any], deadline: float) -> Channel | None:
     """Wait until ready; returns the channel that was asked over, for the node to go on with.
 
     Raises GuestFailed when process 1 ends by itself, BootFailed when it is ended or the deadline (monotonic clock) passes.
@@ -51,7 +63,7 @@ def wait_ready(machine: DockerMachine, mode: str, config: dict[str, Any], deadli
     )
 
 
-def _ended(machine: DockerMachine, reason: str) -> CertifyError:
+def _ended(machine: BootingContainer, reason: str) -> CertifyError:
     """What it means that process 1 is gone: the image's own doing is a failed check, with its console."""
     kind: type[CertifyError] = GuestFailed if machine.at_fault else BootFailed
     error = kind(f"{reason} while booting; last words: {last_words(machine)}", "try it with `docker run`")
@@ -59,19 +71,19 @@ def _ended(machine: DockerMachine, reason: str) -> CertifyError:
     return error
 
 
-def _shell_answers(machine: DockerMachine, shell: Shell, config: dict[str, Any]) -> str:
+def _shell_answers(machine: BootingContainer, shell: Shell, config: dict[str, Any]) -> str:
     del machine, config
     return "" if shell.run("true").ok else "a working shell"
 
 
-def _init_ready(machine: DockerMachine, shell: Shell, config: dict[str, Any]) -> str:
+def _init_ready(machine: BootingContainer, shell: Shell, config: dict[str, Any]) -> str:
     del machine, config
     answer = shell.run("command -v systemctl >/dev/null || { echo none; exit; }; systemctl is-system-running --wait")
     state = answer.text.strip()
     return "" if state in ("running", "degraded", "maintenance", "none") else f"systemd (state {state or 'unknown'})"
 
 
-def _service_ready(machine: DockerMachine, shell: Shell, config: dict[str, Any]) -> str:
+def _service_ready(machine: BootingContainer, shell: Shell, config: dict[str, Any]) -> str:
     if (config.get("Healthcheck") or {}).get("Test", ["NONE"])[0] != "NONE":
         status = (machine.state().get("Health") or {}).get("Status")
         return "" if status == "healthy" else f"its HEALTHCHECK (status {status})"
@@ -81,7 +93,7 @@ def _service_ready(machine: DockerMachine, shell: Shell, config: dict[str, Any])
     return f"port {missing[0]}/tcp to listen" if missing else ""
 
 
-def last_words(machine: DockerMachine) -> str:
+def last_words(machine: BootingContainer) -> str:
     """The end of the console, on one line, printable."""
     text = machine.console()[-600:].decode("utf-8", "replace")
     line = " | ".join(part.strip() for part in text.splitlines() if part.strip())

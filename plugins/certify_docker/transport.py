@@ -17,11 +17,12 @@ from certify.errors import ImageNotFound
 from certify.images.candidate import Candidate, ImageSource, Layer, image_config
 from certify.images.formats import DockerArchiveTransport
 from certify.images.reference import Reference
+from certify.images.rootfs import LayeredSource
 from certify.printable import printable
 from certify_docker.engine import connected, translated
 
 
-class DaemonSource(ImageSource):
+class DaemonSource(LayeredSource):
     """An image in an engine. Its bytes are exported only when somebody asks for them."""
 
     def __init__(self, candidate: Candidate) -> None:

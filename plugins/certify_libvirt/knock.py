@@ -5,18 +5,41 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from certify.errors import ShellUnavailable
 from certify.waiting import until
 from certify_libvirt.access import MARKER, WAKE, typed_script
-
-if TYPE_CHECKING:
-    from certify_libvirt.machine import LibvirtMachine
+from certify_libvirt.domain import Files, Profile
+from certify_libvirt.serial import SerialConsole
 
 _WAKE_AGAIN = 1.5
 _WAKE_UNTOLD = 5.0
 _OTHER_WAYS_AFTER = 10.0
+
+
+class Guest(Protocol):
+    """What is asked of a booting guest; each as :class:`certify_libvirt.machine.LibvirtMachine` has it."""
+
+    profile: Profile
+    files: Files
+    serial: SerialConsole
+    debug: SerialConsole
+
+    @property
+    def has_login(self) -> bool: ...
+
+    def alive(self) -> None: ...
+
+    def why_dead(self) -> str | None: ...
+
+    def plug(self, name: str) -> None: ...
+
+    def unplug(self, name: str) -> None: ...
+
+    def by_login(self, deadline: float) -> bool: ...
+
+    def by_agent(self) -> bool: ...
 
 
 class Knocker:
@@ -26,7 +49,7 @@ class Knocker:
     worth it, and now and then when it has not (what is written to a terminal can be lost).
     """
 
-    def __init__(self, machine: LibvirtMachine, deadline: float) -> None:
+    def __init__(self, machine: Guest, deadline: float) -> None:
         self._machine = machine
         self._deadline = deadline
         self._started = self._woke = time.monotonic()

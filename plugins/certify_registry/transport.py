@@ -22,6 +22,7 @@ from certify.errors import EngineUnavailable, ImageInvalid, ImageNotFound
 from certify.images.candidate import MAX_DOCUMENT, ImageSource, Layer, digest_of, parse_document
 from certify.images.formats import INDEX_TYPES, MANIFEST_TYPES, PIECE, check_blob, resolve_manifest
 from certify.images.reference import Reference
+from certify.images.rootfs import LayeredSource
 
 _ACCEPT = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
 _TIMEOUT = (10, 30)
@@ -55,7 +56,7 @@ class RegistryTransport:
         return RegistrySource(registry, candidate, config)
 
 
-class RegistrySource(ImageSource):
+class RegistrySource(LayeredSource):
     """One image in a registry."""
 
     def __init__(self, registry: Registry, candidate: Any, config: bytes) -> None:

@@ -58,6 +58,52 @@ def test_the_core_imports_no_edge_and_nothing_to_its_right(path: Path) -> None:
         }
 
 
+def name_of(path: Path) -> str:
+    """A source's dotted module name."""
+    base = ROOT if path.is_relative_to(ROOT / "certify") else path.parents[len(path.relative_to(ROOT).parts) - 2]
+    return ".".join(path.relative_to(base).with_suffix("").parts).removesuffix(".__init__")
+
+
+def all_imports() -> dict[str, set[str]]:
+    """Every module of ours, and which of ours it imports, anywhere in it, for types too."""
+    known = {name_of(path): path for path in SOURCES}
+    found: dict[str, set[str]] = {}
+    for name, path in known.items():
+        targets = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                targets |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+            elif isinstance(node, ast.Import):
+                targets |= {alias.name for alias in node.names}
+        found[name] = (targets & known.keys()) - {name}
+    return found
+
+
+def test_no_two_modules_need_each_other() -> None:
+    """Also not by way of others: the imports are put in order (Kahn), and what is left goes round in a circle."""
+    left = all_imports()
+    while free := {name for name, targets in left.items() if not targets & left.keys()}:
+        left = {name: targets for name, targets in left.items() if name not in free}
+    assert not left
+
+
+def test_plugins_import_none_of_each_other() -> None:
+    """What is in a disk is below them; the lab imports what it imitates, and pytest's edge the fixtures."""
+    allowed = {
+        ("certify_lab", "certify_metal"),
+        ("certify_lab", "certify_libvirt"),
+        ("pytest_certify", "certify_fixtures"),
+    }
+    plugins = {path.name for path in (ROOT / "plugins").iterdir() if path.is_dir()} | {"certify_fixtures"}
+    pairs = {
+        (name.partition(".")[0], target.partition(".")[0])
+        for name, targets in all_imports().items()
+        for target in targets
+    }
+    found = {(a, b) for a, b in pairs if a != b and a in plugins and b in plugins and b != "certify_disk"}
+    assert found <= allowed
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_and_functions_are_small(path: Path) -> None:
     text = path.read_text()
