@@ -23,6 +23,7 @@
     ├── OutputLimit                   the check's command printed more than the cap (a failed check)
     ├── StrictMismatch                strict mode: the shell and a separate process disagree
     ├── EvidenceError                 a run's evidence is missing, changed or could not be written
+    ├── Refused                       exit 1: a gate said no; carries its decision
     ├── TrustError                    exit 1 from ``certify verify``: keys, signatures, metadata
     │   ├── KeyUnusable
     │   ├── MemoryUnusable            what this machine remembers is damaged or cannot be written
@@ -31,9 +32,17 @@
         └── LeaseLost                 another deployer took over
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from certify.gate.decision import Decision
+
 
 class CertifyError(Exception):
-    """Base of all. ``exit_code`` is what a command line ends with: 2 usage or failure, 1 a "no", 6 no verdict."""
+    """Base of all. ``exit_code`` is what a command line ends with: 2 usage or failure, 1 a "no", 6 no verdict. ``console`` is
+    what a node had said until then, where a node is what it is about."""
 
     exit_code = 2
 
@@ -41,6 +50,7 @@ class CertifyError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.console = b""
 
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
@@ -128,6 +138,20 @@ class StrictMismatch(CertifyError):
 
 class EvidenceError(CertifyError):
     """A run's evidence is missing, changed or could not be written."""
+
+
+class Refused(CertifyError):
+    """A gate does not let an image onto a channel; ``decision`` (:class:`certify.gate.decision.Decision`) says why."""
+
+    exit_code = 1
+
+    def __init__(self, decision: Decision) -> None:
+        told = "; ".join(rule.message for rule in decision.rules if rule.status != "pass")
+        super().__init__(
+            f"the gate of {decision.channel} refuses {decision.digest}: {told}",
+            "; ".join(dict.fromkeys(decision.what_would_change_it)),
+        )
+        self.decision = decision
 
 
 class TrustError(CertifyError):

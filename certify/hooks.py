@@ -103,14 +103,22 @@ class Hooks:
 
 
 class Plugins:
-    """The installed plugins. Make one per process, at the edge, and pass it on."""
+    """The installed plugins. Make one per process, at the edge, and pass it on.
+
+    Raises ConfigError for a plugin with a hook that has another name or other arguments than any of :class:`Hooks`.
+    """
 
     def __init__(self, extra: Iterable[Any] = ()) -> None:
         self._manager = pluggy.PluginManager("certify")
         self._manager.add_hookspecs(Hooks)
-        self._manager.load_setuptools_entrypoints("certify")
-        for plugin in extra:
-            self._manager.register(plugin)
+        try:
+            self._manager.load_setuptools_entrypoints("certify")
+            for plugin in extra:
+                self._manager.register(plugin)
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            words = " ".join(str(error).split())
+            raise ConfigError(f"a plugin's hook is none of certify's: {words}", "see docs/write-a-plugin.md") from None
 
     def _all(self, name: str, **arguments: Any) -> list[Any]:
         answers = getattr(self._manager.hook, name)(**arguments)

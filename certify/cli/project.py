@@ -140,17 +140,25 @@ def doctor(settings: Settings, metal: Path | None, as_json: bool) -> None:
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="only say what would be removed")
+@click.option("--kept", is_flag=True, help="also nodes that --keep-node left running")
 @as_json
 @pass_settings
-def gc(settings: Settings, dry_run: bool, as_json: bool) -> None:
+def gc(settings: Settings, dry_run: bool, kept: bool, as_json: bool) -> None:
     """Remove what killed runs left behind: containers, virtual machines, networks, volumes, temporary files.
 
     \b
     Example: certify gc --dry-run
     """
+    from certify.images.store import Store
+    from certify.nodes.kept import KeptNodes
     from certify.nodes.owner import is_alive
 
-    removed = settings.plugins.gc(settings.load(), is_alive, dry_run)
+    config = settings.load()
+    nodes = KeptNodes(Store(Path(config.images.store)))
+    spared = frozenset() if kept else nodes.owners()
+    removed = settings.plugins.gc(config, lambda owner: owner in spared or is_alive(owner), dry_run)
+    if kept and not dry_run:
+        nodes.forget()
     if as_json:
         print_json({"removed": removed, "dryRun": dry_run})
         return

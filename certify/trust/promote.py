@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from certify.config import Config
-from certify.errors import CertifyError, NotVerified
+from certify.errors import NotVerified, Refused
 from certify.files import write_whole
 from certify.gate.decision import Decision
 from certify.gate.policy import Evidence, Policy
@@ -27,20 +27,6 @@ from certify.trust.published import Published
 from certify.trust.root import Confirm, nobody
 from certify.trust.summary import summary
 from certify.trust.verify import Verifier
-
-
-class Refused(CertifyError):
-    """The gate said no; ``decision`` says why."""
-
-    exit_code = 1
-
-    def __init__(self, decision: Decision) -> None:
-        told = "; ".join(rule.message for rule in decision.rules if rule.status != "pass")
-        super().__init__(
-            f"the gate of {decision.channel} refuses {decision.digest}: {told}",
-            "; ".join(dict.fromkeys(decision.what_would_change_it)),
-        )
-        self.decision = decision
 
 
 @dataclass(frozen=True)

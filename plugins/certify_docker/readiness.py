@@ -67,7 +67,7 @@ def _ended(machine: BootingContainer, reason: str) -> CertifyError:
     """What it means that process 1 is gone: the image's own doing is a failed check, with its console."""
     kind: type[CertifyError] = GuestFailed if machine.at_fault else BootFailed
     error = kind(f"{reason} while booting; last words: {last_words(machine)}", "try it with `docker run`")
-    error.console = machine.console()  # type: ignore[attr-defined]
+    error.console = machine.console()
     return error
 
 

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from certify.config import Images
-from certify.errors import BootFailed, EngineUnavailable, UsageError
+from certify.errors import BootFailed, CertifyError, EngineUnavailable, UsageError
 from certify.images.candidate import Candidate, ImageSource
 from certify.images.store import Store
 from certify.locks import Held
@@ -149,7 +149,8 @@ class LibvirtPlatform:
                 machine.go()
                 machine.wait_ready()
             except BaseException as error:
-                error.console = console.contents  # type: ignore[attr-defined]
+                if isinstance(error, CertifyError):
+                    error.console = console.contents
                 machine.remove()
                 raise
             machine.facts.details.update(ready_seconds=round(time.monotonic() - started, 3), access=machine.access)

@@ -28,6 +28,11 @@ def attach_failure(node: Node, transcript: str) -> None:
         _attach_inside(node)
 
 
+def attach_console(console: bytes) -> None:
+    """Attach what a node had said."""
+    allure.attach(_tail(console), "console", allure.attachment_type.TEXT)
+
+
 def _attach_inside(node: Node) -> None:
     try:
         journal = node.run_many(["journalctl -b --no-pager -n 2000 2>/dev/null"])[0]
@@ -42,7 +47,7 @@ def _attach_inside(node: Node) -> None:
 def _attach_console(node: Node) -> None:
     """What a person in front of the machine would see; a lost node's console is kept, its screen perhaps not."""
     try:
-        allure.attach(_tail(node.console()), "console", allure.attachment_type.TEXT)
+        attach_console(node.console())
         picture = node.screenshot()
         if picture is not None:
             allure.attach(picture, "screen", allure.attachment_type.PNG)

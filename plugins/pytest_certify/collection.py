@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,13 @@ def target_of(item: pytest.Item) -> Any:
     return callspec.params.get(TARGET_FIXTURE) if callspec else None
 
 
-def set_apart(item: pytest.Item) -> None:
-    """Give a check a target object of its own, so that no fixture made for another check is handed to it."""
-    target = target_of(item)
-    if target is not None:
+def set_apart(items: Iterable[pytest.Item], place: Callable[[pytest.Item], Hashable]) -> None:
+    """Give checks of one ``place`` a target object of their own, so that no fixture made for others is handed to them."""
+    made: dict[Hashable, Any] = {}
+    for item in items:
         callspec: Any = item.callspec  # type: ignore[attr-defined]
-        callspec.params[TARGET_FIXTURE] = replace(target)
+        target = callspec.params[TARGET_FIXTURE]
+        callspec.params[TARGET_FIXTURE] = made.setdefault(place(item), replace(target))
 
 
 def own_nodes_last(items: list[pytest.Item], own_node: Callable[[pytest.Item], bool]) -> None:

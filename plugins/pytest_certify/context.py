@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,15 @@ from certify.nodes.budget import available_bytes
 from certify.nodes.platform import PlatformKind
 from pytest_certify import collection, suites, targets
 from pytest_certify.plans import plans_of
-from pytest_certify.pool import NodePool
+from pytest_certify.pool import Keeper, NodePool
 from pytest_certify.suites import FoundSuite
 from pytest_certify.targets import PlannedTarget
 
 
 @dataclass(frozen=True)
 class Context:
-    """One process's view of the run. ``selected`` says that the command line chooses among the suites' checks."""
+    """One process's view of the run. ``pool`` makes its pool of nodes; ``selected`` says that the command line chooses among the
+    suites' checks."""
 
     run_id: str
     directory: Path
@@ -47,7 +50,7 @@ class Context:
     plans: list[SuitePlan]
     settings: dict[str, dict[str, Any]]
     targets: list[PlannedTarget]
-    pool: NodePool
+    pool: Callable[[Keeper], NodePool]
     selected: bool = False
     worker: str = ""
     shared: dict[str, Any] = field(default_factory=dict)
@@ -106,7 +109,7 @@ def prepare(config: pytest.Config) -> Context:
         plans=plans,
         settings={plan.suite: suites.settings(plan, settings.settings.get(plan.suite, {})) for plan in plans},
         targets=targets.choose(sources, plugins.platforms(settings), kinds, wanted),
-        pool=_pool(run_id, settings, option.strict_shell, worker_input),
+        pool=partial(_pool, run_id, settings, option.strict_shell, worker_input),
         selected=collection.selects([str(argument) for argument in config.invocation_params.args]),
         worker=worker_input.get("workerid", ""),
         shared={
@@ -157,7 +160,7 @@ def _store(settings: Config) -> Store:
     return Store(Path(settings.images.store))
 
 
-def _pool(run_id: str, settings: Config, strict: bool, worker_input: dict[str, Any]) -> NodePool:
+def _pool(run_id: str, settings: Config, strict: bool, worker_input: dict[str, Any], keeper: Keeper) -> NodePool:
     budget = size_bytes(settings.memory_budget) if settings.memory_budget else available_bytes()
     workers = int(worker_input.get("workercount", 1))
-    return NodePool(run_id, budget // workers, strict=strict, worker=worker_input.get("workerid", ""))
+    return NodePool(run_id, budget // workers, keeper, strict=strict, worker=worker_input.get("workerid", ""))

@@ -1,7 +1,8 @@
-"""What is kept of a node before it goes: console, facts, and the commands that were run."""
+"""What is kept of a run's nodes before they go: console, facts, and the commands that were run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -13,8 +14,41 @@ from certify.nodes.node import Node
 from pytest_certify.pool import Booting
 
 
+class NodeEvidence:
+    """Of one process of a run: implements :class:`pytest_certify.pool.Keeper`.
+
+    ``keep`` is ``--keep-node``; ``failed`` grows with the targets that a check failed on.
+    """
+
+    def __init__(self, directory: Path, keep: str, watch: Callable[[bytes], None] | None) -> None:
+        self.watch = watch
+        self.failed: set[str] = set()
+        self._directory = directory
+        self._keep = keep
+
+    def retire(self, booting: Booting) -> bool:
+        """Write ``nodes/<name>/``. What a dead node cannot tell any more is said in its place."""
+        keep_node_evidence(booting, self._directory)
+        return self._keep == "always" or (self._keep == "on-failure" and booting.target.id in self.failed)
+
+    def keep_console(self, node: str, console: bytes) -> None:
+        """Write it, if there is one."""
+        if console:
+            Bundle(self._directory).write(f"nodes/{node}/console.log", console)
+
+    def claims_cold(self, node: str) -> bool:
+        """The first one of the run's processes that comes."""
+        folder = self._directory / "nodes" / node
+        try:
+            folder.parent.mkdir(exist_ok=True)
+            folder.mkdir()
+            return True
+        except FileExistsError:
+            return False
+
+
 def keep_node_evidence(booting: Booting, directory: Path) -> None:
-    """Write ``nodes/<name>/``. What a dead node cannot tell any more is said in its place."""
+    """Write a node's folder."""
     node = booting.future.result()
     bundle, folder = Bundle(directory), f"nodes/{node.name}"
     try:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from certify.evidence.bundle import Bundle
 from certify.images.store import Store
+from certify.nodes.facts import Facts
 from certify.nodes.parity import PARITY_SCHEMA, compare, report
 from pytest_certify import suites
 from pytest_certify.context import Context
 from pytest_certify.plans import plans_of
 
 
-def write_parity(context: Context) -> list[str]:
-    """Compare what was booted on several platforms. Returns a line for each comparison. Raises CertifyError."""
+def write_parity(context: Context, facts: Mapping[str, Facts]) -> list[str]:
+    """Compare the facts of what was booted on several platforms, by target. Returns a line for each comparison.
+
+    Raises CertifyError.
+    """
     first = {target.candidate.digest: target for target in reversed(context.targets)}
     pairs = [(first[target.candidate.digest], target) for target in context.targets]
-    facts = context.pool.facts
     pairs = [(a, b) for a, b in pairs if a.id != b.id and a.id in facts and b.id in facts]
     if not pairs:
         return []

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from certify.config import Images
 from certify.errors import CertifyError, EngineUnavailable, GuestFailed, NodeLost
@@ -57,10 +57,29 @@ class Booting:
     ready_after: float = 0.0
 
 
+class Keeper(Protocol):
+    """What a pool tells of its nodes, and what it is told to do with them."""
+
+    #: Given every node's console as it is written; None where nobody looks.
+    watch: Callable[[bytes], None] | None
+
+    def retire(self, booting: Booting) -> bool:
+        """Keep what a node's evidence is, before it goes; True leaves the node running."""
+        ...
+
+    def keep_console(self, node: str, console: bytes) -> None:
+        """Of a node that never was one for checks, the console is all there is."""
+        ...
+
+    def claims_cold(self, node: str) -> bool:
+        """Whether it is this process that proves the cold boot called ``node``."""
+        ...
+
+
 class NodePool:
     """Owns every node of one process of a run."""
 
-    def __init__(self, run_id: str, budget: int, *, strict: bool = False, worker: str = "") -> None:
+    def __init__(self, run_id: str, budget: int, keeper: Keeper, *, strict: bool = False, worker: str = "") -> None:
         self._run_id = run_id
         self._strict = strict
         self._budget = budget
@@ -76,12 +95,8 @@ class NodePool:
         self.retired: list[Booting] = []
         self.kept: list[Booting] = []
         self.left: list[str] = []
-        self.on_retire: Callable[[Booting], bool] = lambda _: False
+        self._keeper = keeper
         self._over = False
-        self.on_failed_boot: Callable[[Booting, bytes], None] = lambda _booting, _console: None
-        self.claim_cold: Callable[[str], bool] = lambda _name: True
-        self.on_cold_boot: Callable[[str, bytes], None] = lambda _name, _console: None
-        self.watch: Callable[[bytes], None] | None = None
 
     def prepare(self, targets: Iterable[PlannedTarget]) -> None:
         """Begin what needs no decision yet: images into their engines. An error shows again when a node is booted."""
@@ -119,7 +134,7 @@ class NodePool:
         node = booting.future.result()
         if node.how.details.get("snapshot") == FROM_CACHE and target.id not in self._claimed:
             self._claimed.add(target.id)
-            if self.claim_cold(_cold_name(target)):
+            if self._keeper.claims_cold(_cold_name(target)):
                 self._cold[target.id] = self._executor.submit(self._boot_cold, target)
         if node.lost:
             raise NodeLost(node.lost, "its console log is in the evidence")
@@ -186,7 +201,11 @@ class NodePool:
         name = re.sub(r"[^a-zA-Z0-9_.-]", "-", f"{target.id}{suffix}{self._worker and '-' + self._worker}")
         self._platforms[id(target.platform)] = target.platform
         booting = Booting(
-            target, NodeSpec(self._run_id, name, watch=self.watch, **how), Future(), time.monotonic(), key[0] == "run"
+            target,
+            NodeSpec(self._run_id, name, watch=self._keeper.watch, **how),
+            Future(),
+            time.monotonic(),
+            key[0] == "run",
         )
         self._nodes[key] = booting
         booting.future = self._executor.submit(self._boot, booting)
@@ -203,7 +222,7 @@ class NodePool:
             node = Node(machine, booting.target.candidate, booting.spec, self._shell(booting.target.platform))
             require_root(node.run_many([PROOF])[0])
         except CertifyError as error:
-            error.console = machine.console()  # type: ignore[attr-defined]
+            error.console = machine.console()
             self._tidy(machine.remove)
             raise
         if self._is_shared(booting):
@@ -221,11 +240,11 @@ class NodePool:
         try:
             machine = target.platform.boot(target.source, spec, lambda _: None)
         except GuestFailed as error:
-            self.on_cold_boot(spec.node_id, getattr(error, "console", b""))
+            self._keeper.keep_console(spec.node_id, error.console)
             return ColdBoot(target.id, FAILED, error.message)
         except CertifyError as error:
             return ColdBoot(target.id, NO_VERDICT, error.message)
-        self.on_cold_boot(spec.node_id, machine.console())
+        self._keeper.keep_console(spec.node_id, machine.console())
         self._tidy(machine.remove)
         return ColdBoot(target.id, PASSED, seconds=round(time.monotonic() - started, 3))
 
@@ -274,11 +293,11 @@ class NodePool:
         try:
             node = booting.future.result()
         except CertifyError as error:
-            self.on_failed_boot(booting, getattr(error, "console", b""))  # the checks that asked have been told
+            self._keeper.keep_console(booting.spec.node_id, error.console)  # the checks that asked have been told
             return
         kept = False
         try:
-            kept = self.on_retire(booting)
+            kept = self._keeper.retire(booting)
         finally:
             if kept:
                 self.kept.append(booting)

@@ -11,21 +11,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from certify.errors import CertifyError, ImageError, KeyUnusable, NotReadable, UsageError
-from certify.evidence.bundle import Bundle
+from certify.errors import CertifyError, ImageError, KeyUnusable, UsageError
 from certify.evidence.plan import lacks
 from certify.evidence.redact import shortened
-from certify.images.files import ImageFiles
-from certify.nodes.facts import Facts
-from certify.nodes.node import Node
+from certify.images.store import Store
+from certify.nodes.kept import KeptNodes
+from certify.nodes.owner import this_process
 from pytest_certify import collection, outcomes, terminal
-from pytest_certify.allure_link import attach_failure
+from pytest_certify.allure_link import attach_console, attach_failure
 from pytest_certify.allure_results import keep_results
 from pytest_certify.context import Context, prepare
-from pytest_certify.node_evidence import keep_node_evidence
+from pytest_certify.handout import Handout, has_own_node
+from pytest_certify.node_evidence import NodeEvidence
 from pytest_certify.outcomes import harmless
 from pytest_certify.parity import write_parity
-from pytest_certify.pool import Booting, Key, boot_facts
+from pytest_certify.pool import boot_facts
 from pytest_certify.recorder import Recorder
 from pytest_certify.refusals import cut_below_a_suite, of_an_image_run
 from pytest_certify.targets import PlannedTarget
@@ -43,10 +43,8 @@ class CertifySession:
         self._workers = 0
         self.context: Context
         self.recorder: Recorder | None = None
-        self._item: pytest.Item
-        self._used: tuple[str, Node | None, int] = ("", None, 0)
-        self._failed: set[str] = set()
-        self._others: list[Key] = []
+        self.nodes: Handout
+        self._told: set[int] = set()
         self._described_item: tuple[str, dict[str, Any]] = ("", {})
 
     # -- start -----------------------------------------------------------------------------------------------------
@@ -56,15 +54,13 @@ class CertifySession:
         self._config = config
         try:
             self.context = prepare(config)
-            cut_below_a_suite(Path(config.known_args_namespace.confcutdir), self.context.suites)
-            self.context.pool.on_retire = self._retired
-            self.context.pool.on_failed_boot = lambda booting, console: self._keep_console(
-                booting.spec.node_id, console
+            self._kept = NodeEvidence(
+                self.context.directory,
+                config.option.keep_node or "never",
+                terminal.show_console if config.option.capture == "no" else None,
             )
-            self.context.pool.on_cold_boot = self._keep_console
-            self.context.pool.claim_cold = self._claim_cold
-            if config.option.capture == "no":
-                self.context.pool.watch = terminal.show_console
+            self._pool = self.context.pool(self._kept)
+            cut_below_a_suite(Path(config.known_args_namespace.confcutdir), self.context.suites)
             if self._notary is not None:
                 self.recorder = Recorder(self.context, config, self._notary)
                 self.recorder.start()
@@ -91,9 +87,11 @@ class CertifySession:
         self._config.option.allure_report_dir = str(self._allure)  # for those that add files of their own
         self._colours = bool(reporter and reporter.hasmarkup)
         self._progress = terminal.Progress(reporter if self.recorder else None)
+        isolation = self._config.option.isolation or "run"
+        self.nodes = Handout(self._pool, isolation, self.context.targets, self._progress)
         distributes = self._config.pluginmanager.has_plugin("dsession")
         if not self._config.option.collectonly and not distributes:
-            self.context.pool.prepare(self.context.targets)
+            self._pool.prepare(self.context.targets)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -128,9 +126,8 @@ class CertifySession:
                 reason = check.inapplicable(target.platform.name, target.platform.offers(target.candidate))
                 if reason:
                     item.add_marker(pytest.mark.skip(reason=reason))
-            if _own_node(item):
-                collection.set_apart(item)
-        collection.own_nodes_last(items, _own_node)
+        collection.set_apart(items, lambda item: self.nodes.key(item, collection.target_of(item)))
+        collection.own_nodes_last(items, has_own_node)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if self._config.option.collectonly:
@@ -141,10 +138,10 @@ class CertifySession:
         planned = [(item, target) for item in session.items if (target := collection.target_of(item))]
         for item, target in planned:
             if not _skipped(item) and "image_files" in getattr(item, "fixturenames", ()):
-                self.context.pool.files(target, self.context.config.images)
-        needed = {self._key(item, target): target for item, target in planned if not _skipped(item)}
+                self._pool.files(target, self.context.config.images)
+        needed = {self.nodes.key(item, target): target for item, target in planned if not _skipped(item)}
         shared = {key: target for key, target in needed.items() if key[0] == "run"}
-        self.context.pool.start({**shared, **needed}.items())
+        self._pool.start({**shared, **needed}.items())
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
@@ -167,80 +164,14 @@ class CertifySession:
 
     # -- checks ----------------------------------------------------------------------------------------------------
 
-    def node_for(self, target: PlannedTarget) -> Node:
-        """The node the running check uses, by the isolation in force. Raises NoVerdict."""
-        node = self._wait(self._key(self._item, target), target)
-        self._begin_check(self._item, node)
-        return node
-
-    def second_node_for(self, target: PlannedTarget) -> Node:
-        """One more node for the running check. Raises NoVerdict."""
-        beside = self._key(self._item, target)
-        return self._wait(("second", self._item.nodeid), target, beside=beside, own_identity=True)
-
-    def other_node_for(self, target: PlannedTarget, **how: Any) -> Node:
-        """One more node for the running check, booted as the NodeSpec fields in ``how`` say. Raises NoVerdict."""
-        key = ("second", f"{self._item.nodeid} {len(self._others)}")
-        self._others.append(key)
-        return self._wait(key, target, beside=self._key(self._item, target), **how)
-
-    def files_of(self, target: PlannedTarget) -> ImageFiles | None:
-        """The files of a target's image, read on this host; None for an image that only booting shows. Raises ImageError."""
-        try:
-            return self.context.pool.files(target, self.context.config.images).result()
-        except NotReadable:
-            return None
-
-    def first_target_of(self, target: PlannedTarget) -> PlannedTarget:
-        """The target of the same candidate that this run names first."""
-        return next(t for t in self.context.targets if t.candidate.digest == target.candidate.digest)
-
-    def facts_of(self, target: PlannedTarget) -> Facts:
-        """Facts of a target's shared node, gathered before any check; also after that node has gone. Raises NoVerdict."""
-        known = self.context.pool.facts.get(target.id)
-        return known or self._wait(("run", target.id), target).facts
-
-    def _begin_check(self, item: pytest.Item, node: Node) -> None:
-        if node.check != item.nodeid:
-            node.check = item.nodeid
-            self._used = (item.nodeid, node, node.commands)
-
-    def _used_by(self, item: pytest.Item) -> tuple[Node | None, int]:
-        """The node a check uses, if it has come to one, and how many commands it had run before."""
-        check, node, before = self._used
-        return (node, before) if check == item.nodeid else (None, 0)
-
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, None, None]:
-        """Know which check runs, and on which node if it is up already; skip what the booted node cannot have."""
-        self._item = item
-        target = collection.target_of(item)
-        node = self.context.pool.peek(self._key(item, target)) if target else None
-        if node is not None:
-            self._begin_check(item, node)
+        """Know which check runs; skip what the booted node cannot have."""
+        self.nodes.begins(item)
         yield
-        node, _ = self._used_by(item)
+        node, _ = self.nodes.used_by(item)
         if node is not None and "package-manager" in collection.needs_of(item) and not node.facts.packages:
             pytest.skip(lacks("package-manager", node.how.platform))
-
-    def _wait(self, key: Key, target: PlannedTarget, beside: Key | None = None, **how: Any) -> Node:
-        waited: list[Booting] = []
-
-        def waiting(booting: Booting) -> None:
-            waited[:] = [booting]
-            self._progress.waiting(booting)
-
-        node = self.context.pool.get(target, key, waiting, beside=beside, **how)
-        if waited:
-            self._progress.ready(waited[0])
-        return node
-
-    def _key(self, item: pytest.Item, target: PlannedTarget) -> Key:
-        if _own_node(item) or self._config.option.isolation == "check":
-            return ("check", item.nodeid)
-        if self._config.option.isolation == "module":
-            return ("module", f"{item.path}[{target.id}]")
-        return ("run", target.id)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, None, None]:
@@ -249,18 +180,7 @@ class CertifySession:
         finally:
             target = collection.target_of(item)
             if target is not None:
-                self._release(item, target, nextitem)
-
-    def _release(self, item: pytest.Item, target: PlannedTarget, nextitem: pytest.Item | None) -> None:
-        pool, key = self.context.pool, self._key(item, target)
-        for other in (("second", item.nodeid), *self._others):
-            pool.release(other)
-        self._others.clear()
-        next_target = collection.target_of(nextitem) if nextitem else None
-        if key[0] == "check" or (key[0] == "module" and (not next_target or self._key(nextitem, next_target) != key)):  # type: ignore[arg-type]
-            pool.release(key)
-        if next_target is not None and next_target.id != target.id:
-            pool.release_target(target.id)
+                self.nodes.release(item, target, nextitem)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -270,15 +190,23 @@ class CertifySession:
         target = collection.target_of(item)
         if target is None:
             return report
-        node, before = self._used_by(item)
+        node, before = self.nodes.used_by(item)
         facts = {**self._described(item, target), "node": node.name if node else "", "transcript": ""}
         if report.failed:
-            self._failed.add(target.id)
+            self._kept.failed.add(target.id)
+            self._attach_console_of(call)
             if node is not None:
                 facts["transcript"] = shortened(node.transcript_since(before))
                 attach_failure(node, str(facts["transcript"]))
         outcomes.annotate(report, call, facts, colours=self._colours)
         return report
+
+    def _attach_console_of(self, call: pytest.CallInfo[Any]) -> None:
+        """What a node had said that never came up, attached to the first check that needed it."""
+        error = call.excinfo.value if call.excinfo else None
+        if isinstance(error, CertifyError) and error.console and id(error) not in self._told:
+            self._told.add(id(error))  # the pool raises the same one for every check, and keeps it
+            attach_console(error.console)
 
     def _described(self, item: pytest.Item, target: PlannedTarget) -> dict[str, Any]:
         """What every report of an item says about it; worked out once."""
@@ -304,35 +232,16 @@ class CertifySession:
 
     # -- end -------------------------------------------------------------------------------------------------------
 
-    def _retired(self, booting: Booting) -> bool:
-        keep = self._config.option.keep_node
-        kept = keep == "always" or (keep == "on-failure" and booting.target.id in self._failed)
-        keep_node_evidence(booting, self.context.directory)
-        return kept
-
-    def _keep_console(self, node: str, console: bytes) -> None:
-        """Of a node that never was one for checks, the console is all there is."""
-        if console:
-            Bundle(self.context.directory).write(f"nodes/{node}/console.log", console)
-
-    def _claim_cold(self, node: str) -> bool:
-        """Among the processes of a run, the first one that comes proves the cold boot."""
-        folder = self.context.directory / "nodes" / node
-        try:
-            folder.parent.mkdir(exist_ok=True)
-            folder.mkdir()
-            return True
-        except FileExistsError:
-            return False
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         output = getattr(self._config, "workeroutput", None)
-        pool = self.context.pool
+        pool = self._pool
         cold = [asdict(boot) for boot in pool.cold_boots(self._progress.waiting_cold)]
         try:
             pool.close()
         finally:
+            if pool.kept:
+                KeptNodes(Store(Path(self.context.config.images.store))).remember(this_process())
             code = msgspec.to_builtins(parts(self._config, self._config.option))
             told: dict[str, Any] = {"booted": boot_facts(pool.retired), "code": code, "cold": cold}
             if output is not None:
@@ -355,15 +264,16 @@ class CertifySession:
 
     def _finish(self, session: pytest.Session) -> None:
         assert self.recorder is not None
-        self.recorder.notes += write_parity(self.context)
+        self.recorder.notes += write_parity(self.context, self._pool.facts)
         if self._alluredir:
             shutil.copytree(self._allure, self._alluredir, dirs_exist_ok=True)
         session.exitstatus = self.recorder.finish(int(session.exitstatus), self._workers)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self.recorder and self.recorder.finished:
-            pool = self.context.pool
+            pool = self._pool
             kept = [f"node kept  {b.spec.node_id}: {b.future.result().how.details}" for b in pool.kept]
+            kept += ["           remove them: certify gc --kept"] if kept else []
             left = [f"left       {reason}; remove it later: certify gc" for reason in pool.left]
             notes = [*self.recorder.notes, *kept, *left]
             terminal.summary(terminalreporter, self.recorder.finished, str(self.context.directory), notes)
@@ -373,10 +283,6 @@ class CertifySession:
             action()
         except CertifyError as error:
             pytest.exit(str(error), returncode=6)
-
-
-def _own_node(item: pytest.Item) -> bool:
-    return item.get_closest_marker("destructive") is not None
 
 
 def _skipped(item: pytest.Item) -> bool:

@@ -13,14 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from certify.errors import CertifyError, EvidenceError, NotVerified
+from certify.errors import CertifyError, EvidenceError, NotVerified, Refused
 from certify.evidence.bundle import Bundle
 from certify.evidence.run import Run
 from certify.trust.bless import bless, seal
 from certify.trust.certificates import CertificateStore
 from certify.trust.dsse import sign
 from certify.trust.keys import KeyStore
-from certify.trust.promote import Refused
 from tests.unit.samples import OTHER, certificate_of, check, finished, plans_for, statement_of
 from tests.unit.trust.project import Project, judge, make_project, now_text, promote
 

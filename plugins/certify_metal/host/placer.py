@@ -76,7 +76,8 @@ class Placer:
             bmc.console = lines.enter_context(console.opened(bmc.node.console, bmc.console_to))
             return self._placed(source, lease, bmc, progress, (stays, user_data), lines)
         except BaseException as error:
-            error.console = bmc.console.text()  # type: ignore[attr-defined]
+            if isinstance(error, CertifyError):
+                error.console = bmc.console.text()
             lines.close()
             raise
 

@@ -141,6 +141,30 @@ def test_several_images_and_suites(work: Workspace) -> None:
     assert [s["name"] for s in work.last_run["suites"]] == ["container"]
 
 
+@pytest.mark.parametrize(("isolation", "made"), [("run", 1), ("module", 1), ("check", 2)])
+def test_a_module_wide_fixture_is_made_anew_for_another_node(work: Workspace, isolation: str, made: int) -> None:
+    work.write(
+        "test_m.py",
+        """
+import pathlib
+import pytest
+
+@pytest.fixture(scope="module")
+def prepared(node):
+    with pathlib.Path("made.txt").open("a") as file:
+        file.write(node.name + chr(10))
+    assert node.run("echo on >/prepared").ok
+    return node.name
+
+def test_a(prepared, node): assert node.name == prepared and node.run("cat /prepared").text == "on"
+def test_b(prepared, node): assert node.name == prepared and node.run("cat /prepared").text == "on"
+""",
+    )
+    done = work.pytest("--image", SCRATCH, "test_m.py", "--isolation", isolation)
+    assert done.status == 0, done.text
+    assert len((work.path / "made.txt").read_text().split()) == made
+
+
 @pytest.mark.parametrize(("isolation", "nodes"), [("run", 1), ("module", 2), ("check", 3)])
 def test_isolation(work: Workspace, isolation: str, nodes: int) -> None:
     work.write("test_a.py", "def test_1(node): node.run('touch /1')\ndef test_2(node): pass\n")
@@ -302,7 +326,10 @@ def test_nodes_can_be_kept(work: Workspace, engine: docker.DockerClient) -> None
     done = work.pytest("--image", SCRATCH, "test_k.py", "--keep-node", "on-failure")
     assert "node kept" in done.out
     assert any("certify-demo-scratch" in name for name in left_behind(engine, work.last_run["id"]))
+    assert "certify gc --kept" in done.out
     assert work.certify("gc").status == 0
+    assert any("certify-demo-scratch" in name for name in left_behind(engine, work.last_run["id"]))
+    assert work.certify("gc", "--kept").status == 0
     assert left_behind(engine, work.last_run["id"]) == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -25,8 +26,28 @@ def target(platform: LocalPlatform, name: str = "a") -> PlannedTarget:
     return PlannedTarget(name, FakeSource(name), platform)
 
 
-def pool_of(budget: int = 10_000) -> NodePool:
-    return NodePool("run", budget)
+class Keeper:
+    """Remembers what it is told; ``keeps`` is its answer to every node that goes."""
+
+    watch = None
+
+    def __init__(self) -> None:
+        self.keeps: Callable[[Booting], bool] = lambda _: False
+        self.claims = True
+        self.consoles: dict[str, bytes] = {}
+
+    def retire(self, booting: Booting) -> bool:
+        return self.keeps(booting)
+
+    def keep_console(self, node: str, console: bytes) -> None:
+        self.consoles[node] = console
+
+    def claims_cold(self, node: str) -> bool:
+        return self.claims
+
+
+def pool_of(budget: int = 10_000, keeper: Keeper | None = None) -> NodePool:
+    return NodePool("run", budget, keeper or Keeper())
 
 
 def quiet(booting: Booting) -> None:
@@ -124,12 +145,13 @@ def test_a_lost_node_is_told_at_once() -> None:
 
 
 def test_nodes_go_even_if_their_evidence_cannot_be_kept() -> None:
-    platform, pool = LocalPlatform(), pool_of()
+    keeper = Keeper()
+    platform, pool = LocalPlatform(), pool_of(keeper=keeper)
 
     def full(booting: Booting) -> bool:
         raise EvidenceError("disk full")
 
-    pool.on_retire = full
+    keeper.keeps = full
     pool.get(target(platform), ("run", "a"), quiet)
     with pytest.raises(EvidenceError):
         pool.close()
@@ -138,8 +160,9 @@ def test_nodes_go_even_if_their_evidence_cannot_be_kept() -> None:
 
 
 def test_kept_nodes_stay() -> None:
-    platform, pool = LocalPlatform(), pool_of()
-    pool.on_retire = lambda _: True
+    keeper = Keeper()
+    keeper.keeps = lambda _: True
+    platform, pool = LocalPlatform(), pool_of(keeper=keeper)
     pool.get(target(platform), ("run", "a"), quiet)
     pool.close()
     assert [machine.removed for machine in platform.machines] == [0]
@@ -168,18 +191,18 @@ def test_a_node_from_an_old_snapshot_brings_a_cold_boot_with_it(error: Exception
 
 
 def test_who_comes_second_proves_no_cold_boot() -> None:
-    platform, pool = LocalPlatform(facts=RESTORED), pool_of()
-    pool.claim_cold = lambda _: False
+    keeper = Keeper()
+    keeper.claims = False
+    platform, pool = LocalPlatform(facts=RESTORED), pool_of(keeper=keeper)
     pool.get(target(platform), ("run", "a"), quiet)
     assert pool.cold_boots(lambda _: None) == []
     pool.close()
 
 
 def test_a_boot_that_failed_leaves_its_console() -> None:
-    platform, pool = LocalPlatform(broken="never came"), pool_of()
-    kept: list[str] = []
-    pool.on_failed_boot = lambda booting, console: kept.append(booting.spec.node_id)
+    keeper = Keeper()
+    platform, pool = LocalPlatform(broken="never came"), pool_of(keeper=keeper)
     with pytest.raises(BootFailed):
         pool.get(target(platform), ("run", "a"), quiet)
     pool.close()
-    assert kept == ["a"]
+    assert list(keeper.consoles) == ["a"]

@@ -14,13 +14,12 @@ import msgspec
 import pytest
 
 from certify.config import Config
-from certify.errors import EvidenceError, KeyUnusable, NotVerified, TrustError
+from certify.errors import EvidenceError, KeyUnusable, NotVerified, Refused, TrustError
 from certify.evidence.bundle import Bundle
 from certify.evidence.run import Run
 from certify.images.candidate import Candidate
 from certify.trust.bless import bless, seal
 from certify.trust.keys import KeyStore
-from certify.trust.promote import Refused
 from certify.trust.verify import Verifier
 from tests.unit.samples import OTHER, check, finished
 from tests.unit.trust.project import Project, judge, now_text, promote
