@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both set everything up first.
 VENV := .venv/bin
 
-.PHONY: help setup demo test test-deep test-all bench bench-metal lab lint clean
+.PHONY: help setup demo test test-deep test-all bench bench-metal lab lint dist clean
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -39,6 +39,9 @@ lint: setup ## ruff and mypy
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+
+dist: setup ## build wheel and sdist into dist/
+	$(VENV)/python -m build --no-isolation --outdir dist .
 
 clean: ## forget caches and the virtual environment
 	rm -rf .venv .cache

@@ -74,7 +74,7 @@ def netboot(folder: Path, host: str) -> None:
 
     written = Plugins().netboot(folder, host)
     if not written:
-        raise UsageError("no installed plugin boots metal nodes", "pip install 'certify[metal]'")
+        raise UsageError("no installed plugin boots metal nodes", "pip install 'pytest-certify[metal]'")
     for path in written:
         click.echo(f"written {path}")
 
@@ -89,7 +89,7 @@ def _lab(folder: Path | None) -> Lab:
 
     labs = Plugins().labs(folder)
     if not labs:
-        raise UsageError("no installed plugin has a lab", "pip install 'certify[lab]'")
+        raise UsageError("no installed plugin has a lab", "pip install 'pytest-certify[lab]'")
     return labs[0]
 
 

@@ -27,7 +27,7 @@ from certify.nodes.platform import PlatformSettings
 LOCK_SCHEMA = "certify.lock/v1"
 _MAX = 64 * 1024 * 1024
 #: pytest plugins that certify brings, or whose outcomes it accounts for by itself (workers, reruns).
-OWN_PLUGINS = frozenset({"certify", "allure-pytest", "pytest-testinfra", "pytest-xdist", "pytest-rerunfailures"})
+OWN_PLUGINS = frozenset({"pytest-certify", "allure-pytest", "pytest-testinfra", "pytest-xdist", "pytest-rerunfailures"})
 
 
 class LockedSuite(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -101,7 +101,7 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def _unzstd(pieces: Iterator[bytes]) -> Iterator[bytes]:
     if not is_installed("zstandard"):
-        raise EngineUnavailable("zstd layers need certify[disk]", "pip install 'certify[disk]'")
+        raise EngineUnavailable("zstd layers need pytest-certify[disk]", "pip install 'pytest-certify[disk]'")
     import zstandard
 
     reader = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj(write_size=_PIECE, read_across_frames=True)

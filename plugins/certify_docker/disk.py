@@ -21,7 +21,7 @@ DISK_CONFIG = ImageConfig(entrypoint=("/sbin/init",), stop_signal="SIGRTMIN+3")
 def import_disk(client: Any, source: ImageSource, progress: Progress) -> Candidate:
     """The candidate with the engine's image in place of its disk. Raises ImageInvalid for a disk that cannot be read."""
     if not is_installed("oslo_utils", "ext4"):
-        raise EngineUnavailable("disk images need certify[disk]", "pip install 'certify[disk]'")
+        raise EngineUnavailable("disk images need pytest-certify[disk]", "pip install 'pytest-certify[disk]'")
     from certify_disk.export import export_root
     from certify_disk.transport import DiskSource
 

@@ -28,7 +28,7 @@ def examine(config: Config) -> Iterator[Finding]:
             "libvirt",
             severity,
             "libvirt-python is not installed",
-            "pip install 'certify[vm]' (apt-get install libvirt-dev)",
+            "pip install 'pytest-certify[vm]' (apt-get install libvirt-dev)",
         )
         return
     missing = [package for program, package in _PROGRAMS.items() if shutil.which(program) is None]

@@ -27,7 +27,7 @@ def examine(config: Config) -> Iterator[Finding]:
     asked = any("metal" in channel.requires.platforms for channel in config.channels.values())
     severity = "problem" if asked else "warning"
     if importlib.util.find_spec("sushy") is None:
-        yield Finding("metal", severity, "sushy is not installed", "pip install 'certify[metal]'")
+        yield Finding("metal", severity, "sushy is not installed", "pip install 'pytest-certify[metal]'")
         return
     missing = [package for program, package in _PROGRAMS.items() if shutil.which(program, path=_SYSTEM_PATH) is None]
     if missing:

@@ -15,7 +15,9 @@ def bmc_of(name: str, node: MetalNode) -> Bmc:
 
         return RedfishBmc(name, node)
     if not is_installed("pyghmi"):
-        raise UsageError(f"{name}: its BMC speaks IPMI, and pyghmi is not installed", "pip install 'certify[metal]'")
+        raise UsageError(
+            f"{name}: its BMC speaks IPMI, and pyghmi is not installed", "pip install 'pytest-certify[metal]'"
+        )
     from certify_metal.bmc.ipmi import IpmiBmc
 
     return IpmiBmc(name, node)
