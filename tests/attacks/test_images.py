@@ -216,7 +216,7 @@ def test_a_program_called_init_gets_nothing_for_its_name(work: Workspace, make_i
     from dataclasses import replace
 
     from certify.images.candidate import ImageConfig
-    from tests.fakes import FakeSource
+    from certify.testing.local import FakeSource
 
     for program, mode in (("/sbin/init", "init"), ("/init", "service"), ("/app/init", "service")):
         candidate = replace(FakeSource().candidate, config=ImageConfig(entrypoint=(program,)))

@@ -13,9 +13,9 @@ import docker
 import pytest
 
 from certify.images.candidate import ImageConfig
+from certify.testing.local import FakeSource
 from certify_docker.boot_mode import plan
 from certify_docker.cgroup import Engine, remove_group
-from tests.fakes import FakeSource
 from tests.integration.conftest import DEMO, Workspace
 
 CONFTEST = """

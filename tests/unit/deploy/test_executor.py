@@ -16,9 +16,9 @@ from certify.deploy.plan import lint, make_plan
 from certify.deploy.rollout import Observation, Rollout, Status, begin
 from certify.errors import LeaseLost, NotVerified, RolloutError
 from certify.ledger.rollouts import RolloutLedger
+from certify.testing.local import FakeSource
 from certify.trust.pointer import Pointer
 from certify.trust.sealed import Seal
-from tests.fakes import FakeSource
 from tests.unit.deploy.samples import NEW, OLD, MemoryFleet, plan
 
 ALL = [(verb, f"web-{i}") for verb in ("provision", "validate", "admit", "soak") for i in range(3)]

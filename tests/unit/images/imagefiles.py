@@ -18,18 +18,20 @@ def blob(data: bytes) -> dict[str, Any]:
     return {"digest": "sha256:" + hashlib.sha256(data).hexdigest(), "size": len(data)}
 
 
-def layer(content: bytes = b"hello\n") -> bytes:
+def layer(content: bytes = b"hello\n", name: str = "hello.txt") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        info = tarfile.TarInfo("hello.txt")
+        info = tarfile.TarInfo(name)
         info.size = len(content)
         tar.addfile(info, io.BytesIO(content))
     return buffer.getvalue()
 
 
-def image(architecture: str | None = None, content: bytes = b"hello\n") -> tuple[dict[str, bytes], dict[str, Any]]:
+def image(
+    architecture: str | None = None, content: bytes = b"hello\n", name: str = "hello.txt"
+) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The blobs of one image by digest, and its manifest's descriptor."""
-    data = layer(content)
+    data = layer(content, name)
     config = {
         "architecture": architecture or this_architecture(),
         "os": "linux",

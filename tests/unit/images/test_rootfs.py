@@ -15,7 +15,7 @@ from certify.config import Images
 from certify.errors import ImageInvalid
 from certify.images.candidate import Layer, digest_of
 from certify.images.rootfs import RootFilesystem
-from tests.fakes import FakeSource
+from certify.testing.local import FakeSource
 
 Member = tuple[
     str, str | bytes | None

@@ -10,7 +10,7 @@ import pytest
 from certify.errors import GuestFailed, NodeLost, StrictMismatch
 from certify.nodes.node import Node, ShellSettings
 from certify.nodes.platform import NodeSpec
-from tests.fakes import FakeSource, LocalMachine
+from certify.testing.local import FakeSource, LocalMachine
 
 
 def node_on(machine: LocalMachine, *, strict: bool = False) -> Node:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from certify.errors import CommandTimeout, OutputLimit, ShellUnavailable
 from certify.nodes.shell import Shell
-from tests.fakes import LocalMachine
+from certify.testing.local import LocalMachine
 
 
 @pytest.fixture

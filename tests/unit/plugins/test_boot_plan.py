@@ -9,12 +9,12 @@ import pytest
 
 from certify.errors import ShellUnavailable
 from certify.images.candidate import ImageConfig
+from certify.testing.local import FakeSource
 from certify_docker.boot_mode import plan
 from certify_docker.busybox import archive, is_static_for
 from certify_docker.cgroup import Engine
 from certify_docker.platform import host_name
 from certify_docker.settings import ContainerSettings
-from tests.fakes import FakeSource
 
 
 def candidate_with(*command: str):  # type: ignore[no-untyped-def]

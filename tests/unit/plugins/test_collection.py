@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from certify.testing.local import FakeSource, LocalPlatform
 from pytest_certify import collection
 from pytest_certify.targets import PlannedTarget
-from tests.fakes import FakeSource, LocalPlatform
 
 
 def item(name: str, target: PlannedTarget | None, *, own: bool = False) -> Any:

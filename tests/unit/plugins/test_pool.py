@@ -17,9 +17,9 @@ from certify.errors import (
     OutputLimit,
 )
 from certify.nodes.platform import FROM_CACHE, MachineFacts, PlatformSettings
+from certify.testing.local import FakeSource, LocalPlatform
 from pytest_certify.pool import Booting, NodePool
 from pytest_certify.targets import PlannedTarget
-from tests.fakes import FakeSource, LocalPlatform
 
 
 def target(platform: LocalPlatform, name: str = "a") -> PlannedTarget:

@@ -8,8 +8,8 @@ import pytest
 
 from certify.errors import UsageError
 from certify.nodes.platform import PlatformKind, PlatformSettings
+from certify.testing.local import FakeSource, LocalPlatform
 from pytest_certify.targets import choose
-from tests.fakes import FakeSource, LocalPlatform
 
 
 class Podman(LocalPlatform):

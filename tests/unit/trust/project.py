@@ -11,6 +11,7 @@ from certify.evidence.bundle import Bundle
 from certify.evidence.run import Run
 from certify.gate.policy import policy_of
 from certify.images.candidate import Candidate
+from certify.testing.local import FakeSource
 from certify.trust.bless import sign_certificates
 from certify.trust.channels import ChannelRepository
 from certify.trust.keys import KeyStore
@@ -18,7 +19,6 @@ from certify.trust.pointer import Pointer
 from certify.trust.promote import Judged
 from certify.trust.promote import judge as ask_gate
 from certify.trust.promote import promote as put_on
-from tests.fakes import FakeSource
 from tests.unit.samples import lock_of
 
 

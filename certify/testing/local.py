@@ -1,15 +1,23 @@
-"""In-memory implementations of the platform interfaces, for unit tests only: a machine that is this host's ``sh``."""
+"""A platform whose nodes are this host's ``sh``: it implements the real interfaces, and is for unit tests only.
+
+A start for a platform of one's own, and what the rest of certify is tested on where nothing needs to boot.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
+from typing import Any
 
-from certify.errors import BootFailed, ShellUnavailable
+from certify.config import Images
+from certify.errors import BootFailed, NotReadable, ShellUnavailable
 from certify.images.candidate import Candidate, ImageSource, Layer
+from certify.images.files import ImageFiles
 from certify.images.reference import Reference
 from certify.nodes.platform import MachineFacts, NodeSpec, PlatformSettings, Progress, StopReport
 
@@ -18,8 +26,8 @@ class LocalChannel:
     """A real ``sh`` in a process of its own session, its two outputs apart."""
 
     def __init__(self, shell: str = "/bin/sh") -> None:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen([shell], **pipes, start_new_session=True)
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([shell], stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
 
     def send(self, data: bytes) -> None:
         assert self.process.stdin is not None
@@ -42,17 +50,13 @@ class LocalChannel:
         return None
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             assert stream is not None
-            try:
+            with contextlib.suppress(OSError):
                 stream.close()
-            except OSError:
-                pass
 
 
 class LocalMachine:
@@ -73,7 +77,7 @@ class LocalMachine:
 
     def run_apart(self, command: str, timeout: float) -> tuple[int, bytes, bytes]:
         done = subprocess.run(
-            ["/bin/sh", "-c", command], capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL
+            ["/bin/sh", "-c", command], capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL, check=False
         )
         return done.returncode, done.stdout, done.stderr
 
@@ -148,7 +152,7 @@ class LocalPlatform:
         self.closed += 1
 
 
-class FakeSource:
+class FakeSource(ImageSource):
     """An image without bytes."""
 
     def __init__(self, name: str = "app", digest: str = "sha256:" + "a" * 64) -> None:
@@ -161,5 +165,12 @@ class FakeSource:
     def layers(self) -> tuple[Layer, ...]:
         return ()
 
-    def blob(self, layer: Layer):  # type: ignore[no-untyped-def]
+    def blob(self, layer: Layer) -> Iterator[bytes]:
+        del layer
         return iter(())
+
+    def files(self, limits: Images) -> ImageFiles:
+        raise NotReadable(f"{self.candidate.reference}: it has no bytes")
+
+    def describe(self) -> dict[str, Any]:
+        return {}
