@@ -177,6 +177,10 @@ class Plugins:
 def _by_name(what: str, found: Iterable[tuple[str, T]]) -> dict[str, T]:
     named: dict[str, T] = {}
     for name, value in found:
+        if not name.isidentifier():
+            raise ConfigError(
+                f"an installed plugin brings {what} called {name!r}", "letters, digits and '_' make a name"
+            )
         if name in named:
             raise ConfigError(f"two installed plugins bring {what} called {name!r}", "uninstall one of them")
         named[name] = value

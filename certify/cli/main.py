@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 import certify
-from certify.cli import convert, evidence, fleet, lab, lock, project, trust
+from certify.cli import convert, evidence, fleet, lab, lock, new, project, trust
 from certify.cli.context import Settings
 from certify.errors import CertifyError
 from certify.printable import printable
@@ -46,6 +46,7 @@ for command in (
     *trust.COMMANDS,
     *fleet.COMMANDS,
     *lab.COMMANDS,
+    *new.COMMANDS,
 ):
     cli.add_command(command)
 

@@ -144,7 +144,7 @@ def test_the_top_level_is_what_the_customer_fixed() -> None:
     assert top - wanted <= {"docs", "Makefile", "LICENSE", "CHANGELOG.md", ".ci", ".gitignore"}
 
 
-_SHIPPED = (".py", ".yaml", ".typed", "")  # without a suffix: the installer's programs
+_SHIPPED = (".py", ".yaml", ".typed", ".template", "")  # without a suffix: the installer's programs
 
 
 def test_the_wheel_holds_every_package(tmp_path: Path) -> None:
