@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import types
+from pathlib import Path
 
 import pytest
 
 from certify.errors import ConfigError
-from certify.hooks import Plugins, hookimpl
+from certify.hooks import Hooks, Plugins, hookimpl
 from certify.nodes.platform import PlatformKind, PlatformSettings
 
 
@@ -40,3 +42,11 @@ def test_two_platforms_of_one_name_are_a_mistake() -> None:
 
     with pytest.raises(ConfigError, match="two installed plugins bring platforms called 'container'"):
         Plugins([plugin("certify_platform_kinds", certify_platform_kinds)]).platform_kinds()
+
+
+def test_the_guide_names_every_hook() -> None:
+    guide = (Path(__file__).parents[2] / "docs/write-a-plugin.md").read_text()
+    hooks = {name: function for name, function in vars(Hooks).items() if name.startswith("certify_")}
+    for name, function in hooks.items():
+        arguments = ", ".join(list(inspect.signature(function).parameters)[1:])
+        assert f"| `{name}({arguments})` |" in guide
