@@ -80,6 +80,7 @@ class RolloutLedger:
             self._engine = create_engine(url)
             if parsed.get_backend_name() == "sqlite":
                 event.listen(self._engine, "connect", _durable)
+                event.listen(self._engine, "begin", _begin_writing)
             _TABLES.create_all(self._engine)
         except (SQLAlchemyError, ArgumentError, ImportError, OSError) as error:
             raise RolloutError(
@@ -220,7 +221,7 @@ class RolloutLedger:
     @contextmanager
     def _fenced(self, fleet: str) -> Iterator[Connection]:
         with self._transaction() as connection:
-            row = connection.execute(select(_LEASES.c.token).where(_LEASES.c.fleet == fleet)).first()
+            row = connection.execute(select(_LEASES.c.token).where(_LEASES.c.fleet == fleet).with_for_update()).first()
             if row is None or row.token != self._token:
                 raise LeaseLost(f"fleet {fleet}: another deployer took over", "see `certify rollout status`")
             yield connection
@@ -252,9 +253,17 @@ def _name(rollout_id: str) -> str:
 def _durable(connection: Any, record: Any) -> None:
     """SQLite: readers beside the writer, and a committed row survives power loss."""
     del record
+    connection.isolation_level = (
+        None  # Python's own begins no transaction before the first change, so no fence would hold
+    )
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA busy_timeout=10000")
+
+
+def _begin_writing(connection: Connection) -> None:
+    """SQLite: who looks whether a lease is his keeps others from taking it until he has written."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _text(value: Any) -> str:

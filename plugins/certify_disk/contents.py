@@ -153,7 +153,7 @@ def read_file(source: Disk, partition: Partition, path: str, cap: int = 65536) -
             except FileNotFoundError:
                 return b""
             if not hasattr(inode, "readlink"):
-                return bytes(inode.open().read()[:cap])
+                return bytes(inode.open().read(cap))
             target = bytes(inode.readlink()).decode("utf-8", "replace")
             path = target if target.startswith("/") else f"{path.rpartition('/')[0]}/{target}"
             path = str(Path(path).as_posix()).replace("/etc/../", "/")
