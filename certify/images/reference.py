@@ -51,10 +51,14 @@ class Reference:
 
     @property
     def short(self) -> str:
-        """A few characters for check ids: ``base:12`` for ``docker-daemon:team/base:12``."""
-        name = Path(self.location).name or "image"
+        """A few characters: ``base:12`` for ``docker-daemon:team/base:12``."""
         suffix = self.tag or (self.digest or "").removeprefix("sha256:")[:12]
-        return f"{name}:{suffix}" if suffix else name
+        return f"{self.name}:{suffix}" if suffix else self.name
+
+    @property
+    def name(self) -> str:
+        """What it is an image of, whatever its tag: ``base`` for ``docker-daemon:team/base:12``."""
+        return Path(self.location).name or "image"
 
 
 def parse(text: str) -> Reference:

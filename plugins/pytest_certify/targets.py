@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -25,6 +26,10 @@ class PlannedTarget:
     id: str
     source: ImageSource
     platform: Platform
+
+    def __repr__(self) -> str:
+        """Reports show what a check ran with, and find its history by it."""
+        return self.id
 
     @property
     def candidate(self) -> Candidate:
@@ -77,11 +82,24 @@ def choose(
                 raise UsageError(f"{source.candidate.reference} on {name}: {reason}", "choose with --platform")
             if (source.candidate.digest, name) not in {(s.candidate.digest, p.name) for s, p in pairs}:
                 pairs.append((source, platform))
-    shorts = [f"{_named(source)}-{platform.name}" for source, platform in pairs]
+    ids = [_ids(source.candidate, platform) for source, platform in pairs]
+    taken = Counter(one for mine in ids for one in mine)
     return [
-        PlannedTarget(short if shorts.count(short) == 1 else _longer(source, platform), source, platform)
-        for short, (source, platform) in zip(shorts, pairs, strict=True)
+        PlannedTarget(next((one for one in mine if taken[one] == 1), mine[-1]), source, platform)
+        for mine, (source, platform) in zip(ids, pairs, strict=True)
     ]
+
+
+def _ids(candidate: Candidate, platform: Platform) -> tuple[str, str, str]:
+    """What a target may be called, the shortest first: a tag is in it only where two of a run differ by it, so that a check's
+    history goes on from one build to the next."""
+    name, tagged = (_plain(text) for text in (candidate.reference.name, candidate.short))
+    return tuple(f"{n}-{platform.name}" for n in (name, tagged, f"{tagged}@{candidate.digest[7:15]}"))  # type: ignore[return-value]
+
+
+def _plain(text: str) -> str:
+    """In letters that pytest leaves as they are."""
+    return re.sub(r"[^A-Za-z0-9_.:@+-]+", "-", text)
 
 
 def _first_for(candidate: Candidate, kinds: Mapping[str, PlatformKind]) -> str:
@@ -104,12 +122,3 @@ def _driven(name: str, platforms: Sequence[Platform]) -> Platform:
         raise UsageError(f"platform {name}: its driver's libraries are not installed", "`certify doctor` says how")
     asked, drivers = there[0].settings.driver, ", ".join(platform.driver for platform in there)
     raise UsageError(f"platforms.{name}.driver: there is no {asked!r}", f"installed: {drivers}")
-
-
-def _longer(source: ImageSource, platform: Platform) -> str:
-    return f"{_named(source)}@{source.candidate.digest[7:15]}-{platform.name}"
-
-
-def _named(source: ImageSource) -> str:
-    """The image's short name in letters that pytest leaves as they are."""
-    return re.sub(r"[^A-Za-z0-9_.:@+-]+", "-", source.candidate.short)

@@ -33,7 +33,7 @@ def test_no_way_round_a_check_ends_in_a_yes(failing: Project, way: str) -> None:
     done = failing.run(*arguments, **env)
     last = failing.path / ".certify/runs/latest/run.json"
     if last.exists() and reason != "took part":  # code in the same process can make a run say anything, but not unseen
-        assert failing.work.last_run.get("verdicts", {}) != {"certify-demo:scratch-container": "PASSED"}, done.text
+        assert "PASSED" not in failing.work.last_run.get("verdicts", {}).values(), done.text
     failing.refused(reason)
 
 

@@ -43,7 +43,7 @@ def test_green(checks: Workspace, engine: docker.DockerClient) -> None:
     run = checks.last_run
     assert run["status"] == "finished"
     assert [c["id"] for c in run["checks"]] == [
-        f"ours.test_ours::test_{n}[certify-demo:scratch-container]" for n in ("host", "node", "plain")
+        f"ours.test_ours::test_{n}[certify-demo-container]" for n in ("host", "node", "plain")
     ]
     assert left_behind(engine, run["id"]) == []
 
@@ -55,7 +55,7 @@ def test_evidence_is_complete(checks: Workspace) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     names = set(manifest["files"])
     assert {"run.json", "junit.xml", "outcomes.jsonl"} <= names
-    node = "nodes/certify-demo-scratch-container"
+    node = "nodes/certify-demo-container"
     assert {f"{node}/{name}" for name in ("console.log", "facts.json", "shell.log")} <= names
     assert "listens on port 8080" in (folder / node / "console.log").read_text()
     assert json.loads((folder / node / "facts.json").read_text())["schema"] == "certify.facts/v1"
@@ -109,16 +109,16 @@ def test_last_failed_stop_at_first_and_ids_from_a_report(checks: Workspace) -> N
     again = checks.pytest("--image", SCRATCH, "ours", "--lf")
     assert "1 failed" in again.out
     assert list(checks.outcomes().values()) == ["failed"]
-    name = "certify_suites.container.test_config::test_ports_are_well_formed[certify-demo:scratch-container]"
+    name = "certify_suites.container.test_config::test_ports_are_well_formed[certify-demo-container]"
     assert checks.pytest("--image", SCRATCH, name).status == 0
     assert list(checks.outcomes()) == ["test_ports_are_well_formed"]
-    assert checks.last_run["verdicts"] == {"certify-demo:scratch-container": "INCOMPLETE"}
+    assert checks.last_run["verdicts"] == {"certify-demo-container": "INCOMPLETE"}
 
 
 def test_collect_only_boots_and_writes_nothing(checks: Workspace) -> None:
     done = checks.pytest("--image", SCRATCH, "ours", "--collect-only", "-q")
     assert done.status == 0
-    assert "ours.test_ours::test_host[certify-demo:scratch-container]" in done.out
+    assert "ours.test_ours::test_host[certify-demo-container]" in done.out
     assert not (checks.path / ".certify/runs/latest").exists()
 
 
@@ -317,7 +317,7 @@ def test_passed_only_on_a_rerun_is_its_own_outcome(work: Workspace) -> None:
     done = work.pytest("--image", SCRATCH, "test_f.py", "--reruns", "2")
     assert done.status == 1
     assert work.outcomes() == {"test_flaky": "passed-on-rerun", "test_steady": "passed"}
-    assert work.last_run["verdicts"] == {"certify-demo:scratch-container": "WARNED"}
+    assert work.last_run["verdicts"] == {"certify-demo-container": "WARNED"}
     assert "1 passed on rerun" in done.out
 
 
@@ -325,10 +325,10 @@ def test_nodes_can_be_kept(work: Workspace, engine: docker.DockerClient) -> None
     work.write("test_k.py", "def test_k(node): assert 0\n")
     done = work.pytest("--image", SCRATCH, "test_k.py", "--keep-node", "on-failure")
     assert "node kept" in done.out
-    assert any("certify-demo-scratch" in name for name in left_behind(engine, work.last_run["id"]))
+    assert any("certify-demo-container" in name for name in left_behind(engine, work.last_run["id"]))
     assert "certify gc --kept" in done.out
     assert work.certify("gc").status == 0
-    assert any("certify-demo-scratch" in name for name in left_behind(engine, work.last_run["id"]))
+    assert any("certify-demo-container" in name for name in left_behind(engine, work.last_run["id"]))
     assert work.certify("gc", "--kept").status == 0
     assert left_behind(engine, work.last_run["id"]) == []
 
@@ -409,3 +409,16 @@ def test_each_variant_of_a_destructive_check_gets_its_own_node(work: Workspace) 
     done = work.pytest("--image", SCRATCH, "--image", DEMO + "good", "test_v.py")
     assert done.status == 0, done.text
     assert len({c["node"] for c in work.last_run["checks"]}) == 2 + 6
+
+
+def test_a_checks_history_goes_on_with_the_next_build(work: Workspace, engine: docker.DockerClient) -> None:
+    work.write("test_h.py", "import pytest\n@pytest.mark.parametrize('i', [1, 2])\ndef test_h(node, i): pass\n")
+    found = []
+    for tag in ("scratch", "next-build"):
+        engine.api.tag(f"{DEMO.removeprefix('docker-daemon:')}scratch", "certify-demo", tag)
+        assert work.pytest("--image", DEMO + tag, "test_h.py").status == 0
+        results = (work.path / ".certify/runs/latest/allure-results").glob("*-result.json")
+        found.append(sorted(json.loads(path.read_bytes())["historyId"] for path in results))
+    engine.api.remove_image("certify-demo:next-build")
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 2

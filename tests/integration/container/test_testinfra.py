@@ -37,7 +37,7 @@ def outcomes(text: str) -> dict[str, str]:
     """Outcome by name and parameters, whatever stands for the host."""
     found = {}
     for outcome, name in re.findall(r"^(PASSED|FAILED|ERROR) mods[./]test_modules(?:.py)?::(\S+)", text, re.MULTILINE):
-        found[re.sub(r"-?(certify-demo:good-container|docker://[0-9a-f]+)-?", "", name).replace("[]", "")] = outcome
+        found[re.sub(r"-?(certify-demo-container|docker://[0-9a-f]+)-?", "", name).replace("[]", "")] = outcome
     return found
 
 
