@@ -84,6 +84,10 @@ class Hooks:
         """More rules for every channel's gate. They can deny what the built-in ones allow, never the other way round."""
 
     @hookspec
+    def certify_versions(self) -> Iterable[tuple[str, str]]:  # type: ignore[empty-body]
+        """Names and versions of the engines and hypervisors on this machine, for ``certify --version``. Raises nothing."""
+
+    @hookspec
     def certify_doctor(self, config: Config) -> Iterable[Finding]:  # type: ignore[empty-body]
         """What works on this machine, what does not, and the command that fixes it."""
 
@@ -160,6 +164,9 @@ class Plugins:
 
     def gate_rules(self) -> list[Rule]:
         return cast("list[Rule]", self._all("certify_gate_rules"))
+
+    def versions(self) -> list[tuple[str, str]]:
+        return cast("list[tuple[str, str]]", self._all("certify_versions"))
 
     def doctor(self, config: Config) -> list[Finding]:
         return cast("list[Finding]", self._all("certify_doctor", config=config))

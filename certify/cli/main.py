@@ -24,17 +24,39 @@ Shell completion: eval "$(_CERTIFY_COMPLETE=bash_source certify)"   (or zsh_sour
 Boot and check an image:  pytest --image docker-daemon:app:1.2 --suite baseline"""
 
 
+def _versions(context: click.Context, _: click.Parameter, asked: bool) -> None:
+    """What a bug report needs to say."""
+    if not asked or context.resilient_parsing:
+        return
+    import platform
+
+    click.echo(f"certify {certify.__version__}, Python {platform.python_version()}, {platform.platform()}")
+    from certify.hooks import Plugins
+
+    for name, version in Plugins().versions():
+        click.echo(f"{name} {version}")
+    context.exit()
+
+
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CERTIFY"})
-@click.version_option(certify.__version__, prog_name="certify")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_versions, help="show versions and exit"
+)
 @click.option(
     "--config", type=click.Path(path_type=Path), help="certify.yaml to use (default: ./certify.yaml if there)"
 )
 @click.option("--debug", is_flag=True, help="show tracebacks")
+@click.option("-v", "--verbose", is_flag=True, help="log every call to engines, hypervisors, BMCs and registries")
 @click.pass_context
-def cli(context: click.Context, config: Path | None, debug: bool) -> None:
+def cli(context: click.Context, config: Path | None, debug: bool, verbose: bool) -> None:
     """Is this image good, on everything we run it on, and is what runs exactly what we tested?"""
     if os.environ.get("NO_COLOR"):
         context.color = False
+    level = "debug" if verbose else os.environ.get("CERTIFY_LOG", "")
+    if level:
+        from certify.logs import show
+
+        show(level)
     context.obj = Settings(config, debug)
 
 

@@ -6,13 +6,16 @@ its program and the files it is given, under limits of memory, time and file siz
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 from certify.errors import EngineUnavailable, ImageInvalid
+from certify.logs import timed
 
+_LOG = logging.getLogger(__name__)
 _NOBODY = "65534"
 _SYSTEM = ("/usr", "/bin", "/lib", "/lib64", "/lib32", "/sbin")
 _TIMEOUT = 3600
@@ -33,9 +36,10 @@ def qemu_img(
         writes.touch(mode=0o600)
     command = [*_sandbox(reads, writes), "prlimit", *_LIMITS, f"--fsize={_MOST_WRITTEN}", "qemu-img", *arguments]
     try:
-        done = subprocess.run(
-            command, capture_output=True, check=False, env={"PATH": os.defpath, "LC_ALL": "C"}, timeout=_TIMEOUT
-        )
+        with timed(_LOG, f"qemu-img {' '.join(arguments)}"):
+            done = subprocess.run(
+                command, capture_output=True, check=False, env={"PATH": os.defpath, "LC_ALL": "C"}, timeout=_TIMEOUT
+            )
     except FileNotFoundError:
         raise EngineUnavailable("bubblewrap is not installed, and qemu-img is not run without it", _REMEDY) from None
     except subprocess.TimeoutExpired:

@@ -55,6 +55,13 @@ def certify_deploy_drivers() -> Iterable[DeployDriver]:
 
 
 @hookimpl
+def certify_versions() -> Iterable[tuple[str, str]]:
+    from certify_docker.doctor import versions
+
+    return versions()
+
+
+@hookimpl
 def certify_doctor(config: Config) -> Iterable[Finding]:
     from certify_docker.doctor import examine
 

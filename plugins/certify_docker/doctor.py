@@ -51,6 +51,16 @@ def examine(config: Config) -> Iterator[Finding]:
     yield _busybox(go_architecture(info["Architecture"]))
 
 
+def versions() -> Iterator[tuple[str, str]]:
+    """The engine's, if one answers."""
+    try:
+        with connected() as client, translated():
+            found = client.version()
+        yield "docker engine", f"{found['Version']}, API {found['ApiVersion']}, kernel {found['KernelVersion']}"
+    except EngineUnavailable as error:
+        yield "docker engine", f"unknown: {error.message}"
+
+
 def _init(info: dict[str, Any]) -> Finding:
     """Whether an init system can have a control group of its own: without one its images boot as machines only."""
     local = not os.environ.get("DOCKER_HOST", "").startswith(("tcp://", "ssh://"))

@@ -6,6 +6,7 @@ the SDK reads them.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.errors import ImageNotFound as SdkImageNotFound
 
 from certify.errors import CertifyError, EngineUnavailable, ImageNotFound, NodeLost
+from certify.logs import responses
 
+_LOG = logging.getLogger(__name__)
 #: Labels on everything certify makes: which run made it, as what.
 RUN_LABEL = "dev.certify.run"
 NODE_LABEL = "dev.certify.node"
@@ -29,6 +32,7 @@ def connect(host: str | None = None, timeout: int = 60) -> docker.DockerClient:
     """A client of the engine at ``host``, or of the environment's. Raises EngineUnavailable."""
     with translated():
         client = docker.DockerClient(base_url=host, timeout=timeout) if host else _from_environment(timeout)
+        client.api.hooks["response"].append(responses(_LOG))
         client.ping()
         return client
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def examine(config: Config) -> Iterator[Finding]:
         f"{fits} machines of {memory} fit, {available_cpus()} processors",
         "" if fits else "lower platforms.vm.memory in certify.yaml",
     )
+
+
+def versions() -> Iterator[tuple[str, str]]:
+    """libvirt's library and QEMU's program, as far as they are here; no connection is opened."""
+    if importlib.util.find_spec("libvirt") is not None:
+        import libvirt
+
+        number = libvirt.getVersion()
+        yield "libvirt", f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"
+    program = shutil.which("qemu-system-x86_64")
+    if program is not None:
+        said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+        yield "QEMU", said.partition("version ")[2].partition("\n")[0] or "unknown"
 
 
 def _hypervisor(config: Config, severity: str) -> Iterator[Finding]:

@@ -7,8 +7,10 @@ machine is read or changed. libvirt allows one such directory per process.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -25,8 +27,10 @@ import libvirt
 
 from certify.errors import CertifyError, EngineUnavailable
 from certify.images.store import Store
+from certify.logs import timed
 from certify.nodes.owner import this_process
 
+_LOG = logging.getLogger(__name__)
 ROOT_PREFIX = "certify-vm-"
 OWNER_FILE = "owner"
 _CONNECT_SECONDS = 60.0
@@ -107,8 +111,10 @@ def _opened(uri: str) -> Any:
 @contextmanager
 def translated(failure: type[CertifyError] = EngineUnavailable) -> Iterator[None]:
     """libvirt's errors → ours. ``failure`` is what a refused operation becomes."""
+    caller = sys._getframe(2).f_code.co_name  # behind contextlib's own frame
     try:
-        yield
+        with timed(_LOG, f"libvirt for {caller}"):
+            yield
     except libvirt.libvirtError as error:
         code, text = error.get_error_code(), str(error.get_error_message() or error).splitlines()[-1][:300]
         if code in (

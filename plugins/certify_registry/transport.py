@@ -7,6 +7,7 @@ stores are followed without the registry's credentials (requests drops them acro
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 import threading
 import time
@@ -23,7 +24,9 @@ from certify.images.candidate import MAX_DOCUMENT, ImageSource, Layer, digest_of
 from certify.images.formats import INDEX_TYPES, MANIFEST_TYPES, PIECE, check_blob, resolve_manifest
 from certify.images.reference import Reference
 from certify.images.rootfs import LayeredSource
+from certify.logs import responses
 
+_LOG = logging.getLogger(__name__)
 _ACCEPT = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
 _TIMEOUT = (10, 30)
 _TOTAL = 60  # seconds for a head, or for a small document
@@ -84,6 +87,7 @@ class Registry:
         address = "registry-1.docker.io" if host == "docker.io" else host
         self._base = f"{'http' if _is_loopback(host) else 'https'}://{address}/v2/{repository}"
         self._session = requests.Session()
+        self._session.hooks["response"].append(responses(_LOG))
         self._scope = f"repository:{repository}:pull"
 
     def manifest(self, name: str) -> tuple[bytes, str]:

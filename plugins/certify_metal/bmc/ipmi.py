@@ -8,6 +8,7 @@ may come twice: on, off, boot from there.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import subprocess
@@ -23,9 +24,11 @@ from uuid import UUID
 import pyghmi  # noqa: F401 - what our processes need; without it this driver is not there
 
 from certify.errors import EngineUnavailable, UsageError
+from certify.logs import timed
 from certify_metal.bmc.interface import Bmc, Busy
 from certify_metal.host.inventory import MetalNode
 
+_LOG = logging.getLogger(__name__)
 _PORT = 623
 _ANSWER = 20.0
 _SOL_AGAIN, _SOL_ENDS = 3.0, 10.0  # seconds
@@ -181,7 +184,7 @@ class IpmiBmc(Bmc):
 
     def _ask(self, what: str, **request: Any) -> Any:
         """One question, over the session or, where that has expired, a new one. Raises EngineUnavailable, _Refused."""
-        with self._lock:
+        with timed(_LOG, f"{self.name}: IPMI {what}"), self._lock:
             for last in (False, True):
                 session = self._session or self._log_in()
                 try:

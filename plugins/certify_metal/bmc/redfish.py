@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ import sushy
 from sushy import auth, connector, exceptions
 
 from certify.errors import CertifyError, EngineUnavailable, UsageError
+from certify.logs import responses
 from certify.waiting import until
 from certify_metal.bmc.interface import POLL, Bmc, Busy
 from certify_metal.bmc.quirks import Quirks, quirks_of
@@ -268,6 +270,9 @@ class RedfishBmc(Bmc):
         if not until(ended, _TASK, POLL):
             raise EngineUnavailable(f"{self.name}: a task of its BMC does not end", "see its event log")
 
+    _log = staticmethod(responses(logging.getLogger(__name__)))
+
     def _record(self, response: Any) -> None:
+        self._log(response)
         request = response.request
         self.exchanges.append(f"{request.method} {urlsplit(request.url).path} {response.status_code}")
