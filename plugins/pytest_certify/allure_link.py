@@ -35,7 +35,7 @@ def attach_console(console: bytes) -> None:
 
 def _attach_inside(node: Node) -> None:
     try:
-        journal = node.run_many(["journalctl -b --no-pager -n 2000 2>/dev/null"])[0]
+        journal = node.run("journalctl -b --no-pager -n 2000 2>/dev/null")
         if journal.stdout:
             allure.attach(_tail(journal.stdout), "journal", allure.attachment_type.TEXT)
         facts = msgspec.json.format(msgspec.json.encode(node.facts.to_json()))

@@ -220,7 +220,7 @@ class NodePool:
         booting.ready_after = time.monotonic() - booting.started
         try:
             node = Node(machine, booting.target.candidate, booting.spec, self._shell(booting.target.platform))
-            require_root(node.run_many([PROOF])[0])
+            require_root(node.run(PROOF))
         except CertifyError as error:
             error.console = machine.console()
             self._tidy(machine.remove)

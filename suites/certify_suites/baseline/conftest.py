@@ -25,7 +25,7 @@ def system(node: Node, image_files: ImageFiles | None) -> Node:
 @pytest.fixture
 def shadow(system: Node) -> dict[str, list[str]]:
     """shadow(5): fields by user."""
-    if not system.run_many(["test -e /etc/shadow"])[0].ok:
+    if not system.run("test -e /etc/shadow").ok:
         pytest.skip("the image has no /etc/shadow")
     text = system.read("/etc/shadow").decode("utf-8", "replace")
     return {fields[0]: fields for line in text.splitlines() if len(fields := line.split(":")) >= 2}
@@ -34,9 +34,9 @@ def shadow(system: Node) -> dict[str, list[str]]:
 @pytest.fixture
 def sshd(system: Node) -> dict[str, str]:
     """sshd's effective settings, lower case, as ``sshd -T`` prints them."""
-    if not system.run_many(["command -v sshd || test -x /usr/sbin/sshd"])[0].ok:
+    if not system.run("command -v sshd || test -x /usr/sbin/sshd").ok:
         pytest.skip("the image has no ssh server")
-    answer = system.run_many(["mkdir -p /run/sshd; $(command -v sshd || echo /usr/sbin/sshd) -T"])[0]
+    answer = system.run("mkdir -p /run/sshd; $(command -v sshd || echo /usr/sbin/sshd) -T")
     assert answer.ok, f"sshd does not accept its configuration: {answer.stderr.decode('utf-8', 'replace')}"
     pairs = (line.partition(" ") for line in answer.lines)
     return {key.lower(): value.strip().lower() for key, _, value in pairs}

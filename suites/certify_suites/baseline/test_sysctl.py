@@ -14,9 +14,7 @@ _FILES = "cat /usr/lib/sysctl.d/*.conf /usr/local/lib/sysctl.d/*.conf /etc/sysct
 @pytest.mark.control("CIS-DEB12-3.3")
 def test_declared_sysctls_are_safe(system: Node, settings: dict[str, Any]) -> None:
     """A sysctl.d file from an old howto quietly turns a protection off (the last assignment counts)."""
-    pairs = (
-        line.partition("=") for line in system.run_many([_FILES])[0].lines if not line.lstrip().startswith(("#", ";"))
-    )
+    pairs = (line.partition("=") for line in system.run(_FILES).lines if not line.lstrip().startswith(("#", ";")))
     declared = {key.strip().lstrip("-").replace("/", "."): value.strip() for key, equals, value in pairs if equals}
     assert {k: v for k, v in declared.items() if v in settings["sysctl_weak"].get(k, ())} == {}
 

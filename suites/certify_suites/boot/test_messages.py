@@ -14,7 +14,7 @@ from certify.nodes.node import Node
 @pytest.mark.needs("systemd")
 def test_no_error_in_the_journal(node: Node, settings: dict[str, Any]) -> None:
     """An error that is logged at every boot trains people not to read errors."""
-    lines = node.run_many(["journalctl -b -p err -o cat --no-pager"])[0].lines
+    lines = node.run("journalctl -b -p err -o cat --no-pager").lines
     allowed = [re.compile(pattern) for pattern in settings["journal_errors_allowed"]]
     assert [line for line in lines if not any(pattern.search(line) for pattern in allowed)] == []
 
@@ -22,7 +22,7 @@ def test_no_error_in_the_journal(node: Node, settings: dict[str, Any]) -> None:
 @pytest.mark.needs("systemd")
 def test_journal_is_readable(node: Node) -> None:
     """Without a journal nobody will ever know why."""
-    assert node.run_many(["journalctl -b -n 1 -o cat --no-pager"])[0].lines != []
+    assert node.run("journalctl -b -n 1 -o cat --no-pager").lines != []
 
 
 def test_console_is_clean(node: Node, settings: dict[str, Any]) -> None:
@@ -33,5 +33,5 @@ def test_console_is_clean(node: Node, settings: dict[str, Any]) -> None:
 
 def test_no_zombies(node: Node) -> None:
     """Zombies at boot are a process that does not wait for its children; their number only grows."""
-    states = node.run_many(["cat /proc/[0-9]*/stat 2>/dev/null"])[0].lines
+    states = node.run("cat /proc/[0-9]*/stat 2>/dev/null").lines
     assert [line for line in states if line.rpartition(")")[2].split()[:1] == ["Z"]] == []

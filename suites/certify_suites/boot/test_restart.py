@@ -15,6 +15,6 @@ from certify_suites.scan import unlisted
 def test_comes_back_whole_after_a_restart(node: Node, settings: dict[str, Any]) -> None:
     """An image that only boots once is found out at the first power cut."""
     node.reboot()
-    failed = node.run_many(["systemctl list-units --failed --plain --no-legend --full"])[0].lines
+    failed = node.run("systemctl list-units --failed --plain --no-legend --full").lines
     assert unlisted((line.split()[0] for line in failed), settings["failed_units_allowed"]) == []
-    assert node.run_many([f"systemctl is-active {settings['target']}"])[0].text == "active"
+    assert node.run(f"systemctl is-active {settings['target']}").text == "active"

@@ -14,14 +14,12 @@ pytestmark = pytest.mark.needs("systemd")
 
 
 def _failed(node: Node) -> list[str]:
-    return [
-        line.split()[0] for line in node.run_many(["systemctl list-units --failed --plain --no-legend --full"])[0].lines
-    ]
+    return [line.split()[0] for line in node.run("systemctl list-units --failed --plain --no-legend --full").lines]
 
 
 def test_system_is_running(node: Node) -> None:
     """ "degraded" means that something an operator will need has not started."""
-    assert node.run_many(["systemctl is-system-running"])[0].text == "running"
+    assert node.run("systemctl is-system-running").text == "running"
 
 
 def test_no_failed_unit(node: Node, settings: dict[str, Any]) -> None:
@@ -31,22 +29,22 @@ def test_no_failed_unit(node: Node, settings: dict[str, Any]) -> None:
 
 def test_target_is_reached(node: Node, settings: dict[str, Any]) -> None:
     """The boot must end where services run, not in a rescue shell."""
-    assert node.run_many([f"systemctl is-active {settings['target']}"])[0].text == "active"
+    assert node.run(f"systemctl is-active {settings['target']}").text == "active"
 
 
 def test_default_target(node: Node, settings: dict[str, Any]) -> None:
     """The default target decides what the next boot starts."""
-    assert node.run_many(["systemctl get-default"])[0].text == settings["target"]
+    assert node.run("systemctl get-default").text == settings["target"]
 
 
 def test_no_job_is_pending(node: Node) -> None:
     """A job that never ends holds up everything ordered after it."""
-    assert node.run_many(["systemctl list-jobs --no-legend"])[0].lines == []
+    assert node.run("systemctl list-jobs --no-legend").lines == []
 
 
 def test_no_unit_restarts_again_and_again(node: Node) -> None:
     """A service that systemd keeps restarting looks active whenever one looks."""
-    text = node.run_many(["systemctl show -p Id -p NRestarts '*.service'"])[0].text
+    text = node.run("systemctl show -p Id -p NRestarts '*.service'").text
     pairs = re.findall(r"^(?:NRestarts=(\d+)\nId=(\S+)|Id=(\S+)\nNRestarts=(\d+))$", text, re.MULTILINE)
     counts = {(a[1] or a[2]): int(a[0] or a[3]) for a in pairs}
     ours = "certify-shell@"  # the interpreters that checks run over, where they are units
@@ -55,9 +53,9 @@ def test_no_unit_restarts_again_and_again(node: Node) -> None:
 
 def test_enabled_services_run(node: Node, settings: dict[str, Any]) -> None:
     """What is enabled and does not run was meant to run."""
-    files = node.run_many(["systemctl list-unit-files --type=service --state=enabled --plain --no-legend"])[0].lines
+    files = node.run("systemctl list-unit-files --type=service --state=enabled --plain --no-legend").lines
     names = [n for n in (line.split()[0] for line in files) if "@." not in n]
-    shown = node.run_many([f"systemctl show -p Id -p ActiveState -p Type -p ConditionResult {' '.join(names)}"])[0].text
+    shown = node.run(f"systemctl show -p Id -p ActiveState -p Type -p ConditionResult {' '.join(names)}").text
     bad = []
     for block in shown.split("\n\n") if names else []:
         unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -69,10 +67,10 @@ def test_enabled_services_run(node: Node, settings: dict[str, Any]) -> None:
 
 def test_no_missing_unit_is_wanted(node: Node) -> None:
     """A dangling enablement link is a service that was renamed or removed and is missed."""
-    broken = node.run_many(["find /etc/systemd/system -xtype l ! -lname /dev/null 2>/dev/null"])[0].lines
+    broken = node.run("find /etc/systemd/system -xtype l ! -lname /dev/null 2>/dev/null").lines
     assert broken == []
 
 
 def test_process_1_is_the_init(node: Node) -> None:
     """Zombies are reaped and signals understood only when process 1 is an init."""
-    assert node.run_many(["cat /proc/1/comm"])[0].text in ("systemd", "init")
+    assert node.run("cat /proc/1/comm").text in ("systemd", "init")

@@ -17,6 +17,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def cloud_node(node: Node) -> Node:
     """The node, if cloud-init is in the image."""
-    if not node.run_many(["command -v cloud-init"])[0].ok:
+    if not node.run("command -v cloud-init").ok:
         pytest.skip("the image has no cloud-init")
     return node

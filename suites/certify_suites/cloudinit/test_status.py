@@ -13,7 +13,7 @@ from certify.nodes.node import Node
 
 def test_cloud_init_is_done(cloud_node: Node) -> None:
     """ "running" for ever is a machine that never becomes ready; "disabled" one that nobody configures."""
-    told = cloud_node.run_many(["cloud-init status --wait"])[0].text
+    told = cloud_node.run("cloud-init status --wait").text
     assert "status: done" in told
 
 
@@ -32,7 +32,7 @@ def test_datasource_is_the_one_given(cloud_node: Node, settings: dict[str, Any])
 def test_no_warning_in_the_log(cloud_node: Node, settings: dict[str, Any]) -> None:
     """Deprecated or unknown keys are warnings today and errors with the next release."""
     allowed = [re.compile(pattern) for pattern in settings["warnings_allowed"]]
-    lines = cloud_node.run_many(["grep -hE 'WARNING|ERROR|CRITICAL' /var/log/cloud-init.log"])[0].lines
+    lines = cloud_node.run("grep -hE 'WARNING|ERROR|CRITICAL' /var/log/cloud-init.log").lines
     assert [line for line in lines if not any(pattern.search(line) for pattern in allowed)] == []
 
 

@@ -34,7 +34,7 @@ class Process:
 
 
 def _processes(node: Node) -> list[Process]:
-    rows = [line.split(" ", 2) for line in node.run_many([_PROCESSES])[0].lines]
+    rows = [line.split(" ", 2) for line in node.run(_PROCESSES).lines]
     found = [Process(int(r[0]), int(r[1]), r[2]) for r in rows if len(r) == 3 and r[0].isdigit() and r[1].isdigit()]
     if not any(process.pid == 1 for process in found):
         raise Unanswered("the node does not show its process 1", "nothing is known of what runs there")
@@ -90,7 +90,7 @@ def test_process_1_is_a_normal_user(node: Node) -> None:
 @pytest.mark.needs("service")
 def test_process_1_has_no_capabilities(node: Node) -> None:
     """A service for the network needs none of root's special rights."""
-    lines = node.run_many(["grep CapEff /proc/1/status"])[0].lines
+    lines = node.run("grep CapEff /proc/1/status").lines
     assert int(lines[0].split()[1], 16) == 0, lines[0]
 
 

@@ -42,9 +42,7 @@ def test_world_writable_directories_are_sticky(settings: dict[str, Any], scanned
 def test_no_unowned_files(node: Node, settings: dict[str, Any], scanned: Scan) -> None:
     """A file of a uid that no user has belongs to whoever gets that uid next."""
     users = {user.uid for user in node.facts.users.values()} or {0}
-    groups = {
-        int(line.split(":")[2]) for line in node.run_many(["cat /etc/group"])[0].lines if line.count(":") >= 3
-    } or {0}
+    groups = {int(line.split(":")[2]) for line in node.run("cat /etc/group").lines if line.count(":") >= 3} or {0}
     found = [file.path for file in scanned.files if file.uid not in users or file.gid not in groups]
     assert unlisted(found, settings["unowned_allowed"]) == []
 
@@ -55,7 +53,7 @@ def test_no_unexpected_capabilities(node: Node, settings: dict[str, Any], scanne
         found = [file.path for file in scanned.files if file.capabilities]
         assert unlisted(found, settings["capabilities_allowed"]) == []
         return
-    if not node.run_many(["command -v getcap"])[0].ok:
+    if not node.run("command -v getcap").ok:
         pytest.skip("its files' capabilities cannot be read here, and it has no getcap")
     found = [line.split(" ")[0] for line in answered(node.run("LC_ALL=C getcap -r /", timeout=120)).lines]
     assert unlisted(found, settings["capabilities_allowed"]) == []

@@ -14,7 +14,7 @@ _ENDS = 16 * 1024**2
 
 def _disks(node: Node) -> dict[str, tuple[str, int]]:
     """Serial → (name, bytes)."""
-    rows = [line.split() for line in node.run_many([_LIST])[0].lines]
+    rows = [line.split() for line in node.run(_LIST).lines]
     return {row[1]: (row[0], int(row[2])) for row in rows if len(row) == 3}
 
 
@@ -24,8 +24,7 @@ def test_system_is_on_the_disk_that_was_written(node: Node) -> None:
         ["findmnt -nvo SOURCE / | xargs -r lsblk -sdno NAME,TYPE,SERIAL -r | awk '$2 == \"disk\" {print $3}'"]
     )[0]
     root = (
-        told.text
-        or node.run_many(["lsblk -rsno TYPE,SERIAL $(findmnt -nvo SOURCE /) | awk '$1 == \"disk\" {print $2}'"])[0].text
+        told.text or node.run("lsblk -rsno TYPE,SERIAL $(findmnt -nvo SOURCE /) | awk '$1 == \"disk\" {print $2}'").text
     )
     assert root == node.how.details["installer"]["disk"]["serial"]
 

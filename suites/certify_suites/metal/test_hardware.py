@@ -17,26 +17,26 @@ _MISSING = re.compile(
 
 def test_firmware_mode_is_the_nodes(node: Node, inventory: dict[str, Any]) -> None:
     """A system that fell back to the other mode boots today and not after the next firmware update."""
-    mode = node.run_many(["if [ -d /sys/firmware/efi ]; then echo uefi; else echo bios; fi"])[0].text
+    mode = node.run("if [ -d /sys/firmware/efi ]; then echo uefi; else echo bios; fi").text
     assert mode == inventory["firmware"]
 
 
 def test_every_network_card_is_seen(node: Node, inventory: dict[str, Any]) -> None:
     """By hardware address: names change between kernels."""
-    there = node.run_many(["cat /sys/class/net/*/address"])[0].lines
+    there = node.run("cat /sys/class/net/*/address").lines
     assert [address for address in inventory["nics"].values() if address not in there] == []
 
 
 def test_memory_is_all_there(node: Node, inventory: dict[str, Any], settings: dict[str, Any]) -> None:
     """A failed module is switched off by the firmware, and nobody is told."""
-    line = node.run_many(["grep MemTotal /proc/meminfo"])[0].text
+    line = node.run("grep MemTotal /proc/meminfo").text
     assert int(line.split()[1]) * 1024 >= inventory["memory"] * settings["memory_part"]
 
 
 def test_no_firmware_is_missing(node: Node, settings: dict[str, Any]) -> None:
     """Cards without their firmware are slow, or deaf, or gone after the next reset."""
     allowed = [re.compile(pattern) for pattern in settings["dmesg_allowed"]]
-    lines = [line for line in node.run_many([_LOG])[0].lines if _MISSING.search(line)]
+    lines = [line for line in node.run(_LOG).lines if _MISSING.search(line)]
     assert [line for line in lines if not any(pattern.search(line) for pattern in allowed)] == []
 
 
@@ -47,7 +47,7 @@ def test_no_driver_is_missing(node: Node, inventory: dict[str, Any], settings: d
     """
     allowed = [re.compile(pattern) for pattern in settings["drivers_missing_allowed"]]
     ask = 'for d in /sys/bus/pci/devices/*; do [ -e $d/driver ] || echo "$(cat $d/class) ${d##*/}"; done'
-    bare = [line for line in node.run_many([ask])[0].lines if line.startswith(("0x01", "0x02"))]
+    bare = [line for line in node.run(ask).lines if line.startswith(("0x01", "0x02"))]
     needed = [line for line in bare if line.split()[1] not in inventory["idle"]]
     assert [line for line in needed if not any(pattern.search(line) for pattern in allowed)] == []
 
@@ -62,7 +62,7 @@ def test_iommu_is_on_where_there_is_one(node: Node) -> None:
 
 def test_microcode_is_reported(node: Node) -> None:
     """A processor that runs without a microcode revision has none of its fixes."""
-    info = node.run_many(["cat /proc/cpuinfo"])[0].text
+    info = node.run("cat /proc/cpuinfo").text
     if "hypervisor" in info:
         pytest.skip("an emulated processor has no microcode")
     revisions = set(re.findall(r"^microcode\s*:\s*(0x[0-9a-f]+)", info, re.MULTILINE))
@@ -72,7 +72,7 @@ def test_microcode_is_reported(node: Node) -> None:
 
 def test_no_memory_errors(node: Node) -> None:
     """Corrected errors today are uncorrected ones next month."""
-    counts = node.run_many(["cat /sys/devices/system/edac/mc/mc*/[cu]e_count 2>/dev/null"])[0].lines
+    counts = node.run("cat /sys/devices/system/edac/mc/mc*/[cu]e_count 2>/dev/null").lines
     if not counts:
         pytest.skip("the machine reports no ECC counters")
     assert sum(int(count) for count in counts) == 0

@@ -7,6 +7,6 @@ from certify.nodes.node import Node
 
 def test_console_is_on_serial(node: Node) -> None:
     """Clouds and BMCs show the serial line, not the screen."""
-    consoles = [line.split()[0] for line in node.run_many(["cat /proc/consoles"])[0].lines]
+    consoles = [line.split()[0] for line in node.run("cat /proc/consoles").lines]
     assert any(name.startswith(("ttyS", "ttyAMA", "hvc")) for name in consoles), consoles
     assert b"Linux version " in node.console()

@@ -30,7 +30,7 @@ def test_root_fills_the_disk(node: Node) -> None:
 
 def test_mounts_do_not_depend_on_device_names(node: Node) -> None:
     """/dev/sda on one platform is /dev/vda or /dev/nvme0n1 on the next."""
-    lines = node.run_many(["cat /etc/fstab"])[0].lines
+    lines = node.run("cat /etc/fstab").lines
     assert [line for line in lines if re.match(r"\s*/dev/(sd|vd|xvd|hd|nvme|mmcblk)", line)] == []
 
 
@@ -38,4 +38,4 @@ def test_root_is_writable_and_sound(node: Node) -> None:
     """A filesystem that met errors is remounted read-only, and everything looks well until something is written."""
     mounted = next(mount for mount in node.facts.mounts if mount.target == "/")
     assert "rw" in mounted.options or mounted.type in ("squashfs", "erofs", "overlay")
-    assert node.run_many(["cat /sys/fs/ext4/*/errors_count 2>/dev/null"])[0].text.replace("0", "").strip() == ""
+    assert node.run("cat /sys/fs/ext4/*/errors_count 2>/dev/null").text.replace("0", "").strip() == ""

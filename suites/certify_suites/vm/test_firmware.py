@@ -14,7 +14,7 @@ _SECURE = "od -An -t u1 /sys/firmware/efi/efivars/SecureBoot-*"
 
 def test_boots_with_its_first_firmware(node: Node) -> None:
     """What runs is what was asked for; a fallback would hide a broken boot loader."""
-    assert node.run_many([_FIRMWARE])[0].text == str(node.how.details["firmware"]).removesuffix("-secure")
+    assert node.run(_FIRMWARE).text == str(node.how.details["firmware"]).removesuffix("-secure")
 
 
 @pytest.mark.destructive
@@ -25,6 +25,6 @@ def test_boots_with_every_declared_firmware(node: Node, other_node: Callable[...
         pytest.skip(f"declared for {node.how.details['firmware']} only")
     for firmware in others:
         other = other_node(firmware=firmware)
-        assert other.run_many([_FIRMWARE])[0].text == firmware.removesuffix("-secure")
+        assert other.run(_FIRMWARE).text == firmware.removesuffix("-secure")
         if firmware == "uefi-secure":
-            assert other.run_many([_SECURE])[0].text.split()[-1] == "1"
+            assert other.run(_SECURE).text.split()[-1] == "1"

@@ -10,8 +10,8 @@ _STATE = "systemctl is-system-running --wait"
 
 
 def _fine(node: Node) -> None:
-    assert node.run_many([_STATE])[0].text in ("running", "degraded")
-    assert node.run_many(["cat /sys/fs/ext4/*/errors_count 2>/dev/null"])[0].text.replace("0", "").strip() == ""
+    assert node.run(_STATE).text in ("running", "degraded")
+    assert node.run("cat /sys/fs/ext4/*/errors_count 2>/dev/null").text.replace("0", "").strip() == ""
     assert node.run("touch /var/tmp/certify-writable && rm /var/tmp/certify-writable").ok
 
 
