@@ -25,7 +25,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="print one JSON d
 
 
 @dataclass(frozen=True)
-class Settings:
+class CommandLine:
     """The options before the command."""
 
     config_path: Path | None
@@ -66,14 +66,14 @@ def confirm_root(fingerprint: str) -> bool:
     return click.confirm("Is that what the repository's maker says?", default=False, err=True)
 
 
-pass_settings = click.make_pass_decorator(Settings)
+pass_settings = click.make_pass_decorator(CommandLine)
 
 
 def open_image(reference: str) -> ImageSource:
     """Resolve a reference with every installed transport."""
     from certify.images.resolve import Resolver
 
-    settings = click.get_current_context().find_object(Settings) or Settings(None, False)
+    settings = click.get_current_context().find_object(CommandLine) or CommandLine(None, False)
     return Resolver(settings.plugins.transports(settings.load())).open(reference)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from certify.cli.context import Settings, as_json, open_image, pass_settings, print_json
+from certify.cli.context import CommandLine, as_json, open_image, pass_settings, print_json
 from certify.errors import UsageError
 
 
@@ -16,7 +16,7 @@ from certify.errors import UsageError
 @click.option("--to", "form", required=True, help="raw (Amazon), vhd (Azure, fixed), vmdk (VMware) or qcow2")
 @as_json
 @pass_settings
-def convert(settings: Settings, reference: str, target: Path, form: str, as_json: bool) -> None:
+def convert(settings: CommandLine, reference: str, target: Path, form: str, as_json: bool) -> None:
     """Write a disk image in another format, compare both, and sign a certificate that names both digests.
 
     The certificate lies beside FILE, as FILE.dsse.json.

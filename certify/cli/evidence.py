@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from certify.cli.context import Settings, as_json, open_image, pass_settings, print_json
+from certify.cli.context import CommandLine, as_json, open_image, pass_settings, print_json
 from certify.printable import printable
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def inspect(reference: str, as_json: bool) -> None:
 @click.command()
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @pass_settings
-def bless(settings: Settings, run: Path) -> None:
+def bless(settings: CommandLine, run: Path) -> None:
     """Sign a finished, passing run's certificate. RUN is its id or its evidence directory.
 
     \b
@@ -101,7 +101,7 @@ def _print_rows(rows: list[tuple[str, str]]) -> None:
 @click.argument("certificate", metavar="CERTIFICATE")
 @click.option("--reason", required=True, help="what failed, and why it was not the image")
 @pass_settings
-def explain(settings: Settings, certificate: str, reason: str) -> None:
+def explain(settings: CommandLine, certificate: str, reason: str) -> None:
     """Sign why a failed certificate does not speak against its digest, so that the gate counts it no more.
 
     CERTIFICATE is its digest (certify gate --json names it). Signed with the approver's key.

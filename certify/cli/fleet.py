@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from certify.cli.context import Settings, as_json, confirm_root, pass_settings, print_json, table
+from certify.cli.context import CommandLine, as_json, confirm_root, pass_settings, print_json, table
 from certify.errors import RolloutError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,13 @@ _YES = {"done", "done-with-warnings"}
 @as_json
 @pass_settings
 def deploy(  # noqa: PLR0913, PLR0917 - one parameter per option
-    settings: Settings, channel: str, fleet_path: Path, dry_run: bool, yes: bool, retry_quarantined: bool, as_json: bool
+    settings: CommandLine,
+    channel: str,
+    fleet_path: Path,
+    dry_run: bool,
+    yes: bool,
+    retry_quarantined: bool,
+    as_json: bool,
 ) -> None:
     """Roll a fleet over to what stands on a channel: verify, plan, then one instance at a time, and back if one fails.
 
@@ -190,7 +196,7 @@ def rollout() -> None:
 @click.argument("rollout_id", metavar="[ID]", required=False)
 @as_json
 @pass_settings
-def status(settings: Settings, rollout_id: str | None, as_json: bool) -> None:
+def status(settings: CommandLine, rollout_id: str | None, as_json: bool) -> None:
     """The latest rollouts, or one with everything it did.
 
     \b

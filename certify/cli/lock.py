@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from certify.cli.context import Settings, pass_settings
+from certify.cli.context import CommandLine, pass_settings
 from certify.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     "--check", is_flag=True, help="write nothing; exit 1 when the suites and settings are not those of certify.lock"
 )
 @pass_settings
-def lock(settings: Settings, check: bool) -> None:
+def lock(settings: CommandLine, check: bool) -> None:
     """Pin the suites that the channels ask for: their files, checks and settings. The gate compares every run with it.
 
     Keep certify.lock in version control: whoever reviews it sees what a green will mean from now on.

@@ -11,7 +11,7 @@ import click
 
 import certify
 from certify.cli import convert, evidence, fleet, lab, lock, new, project, trust
-from certify.cli.context import Settings
+from certify.cli.context import CommandLine
 from certify.errors import CertifyError
 from certify.printable import printable
 
@@ -57,7 +57,7 @@ def cli(context: click.Context, config: Path | None, debug: bool, verbose: bool)
         from certify.logs import show
 
         show(level)
-    context.obj = Settings(config, debug)
+    context.obj = CommandLine(config, debug)
 
 
 for command in (

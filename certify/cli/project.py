@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from certify.cli.context import Settings, as_json, pass_settings, print_json
+from certify.cli.context import CommandLine, as_json, pass_settings, print_json
 
 _TEMPLATE = """\
 # certify.yaml - what is certified here, where, and what each channel asks for. Every setting: certify schema
@@ -54,7 +54,7 @@ channels:
 @click.command()
 @click.option("--product", default=None, help="name of what is built here (default: the folder's)")
 @pass_settings
-def init(settings: Settings, product: str | None) -> None:
+def init(settings: CommandLine, product: str | None) -> None:
     """Write certify.yaml, development keys and an empty channel repository. Nothing that exists is changed.
 
     \b
@@ -114,7 +114,7 @@ def init(settings: Settings, product: str | None) -> None:
 )
 @as_json
 @pass_settings
-def doctor(settings: Settings, metal: Path | None, as_json: bool) -> None:
+def doctor(settings: CommandLine, metal: Path | None, as_json: bool) -> None:
     """Say what this machine can boot, what not, and the command that fixes it. Exit 1 if something configured cannot work.
 
     \b
@@ -143,7 +143,7 @@ def doctor(settings: Settings, metal: Path | None, as_json: bool) -> None:
 @click.option("--kept", is_flag=True, help="also nodes that --keep-node left running")
 @as_json
 @pass_settings
-def gc(settings: Settings, dry_run: bool, kept: bool, as_json: bool) -> None:
+def gc(settings: CommandLine, dry_run: bool, kept: bool, as_json: bool) -> None:
     """Remove what killed runs left behind: containers, virtual machines, networks, volumes, temporary files.
 
     \b
@@ -171,7 +171,7 @@ def gc(settings: Settings, dry_run: bool, kept: bool, as_json: bool) -> None:
 @click.command()
 @click.argument("which", type=click.Choice(["certify.yaml", "fleet.yaml"]), default="certify.yaml")
 @pass_settings
-def schema(settings: Settings, which: str) -> None:
+def schema(settings: CommandLine, which: str) -> None:
     """Print the JSON Schema of certify.yaml or fleet.yaml.
 
     \b

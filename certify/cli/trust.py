@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from certify.cli.context import (
-    Settings,
+    CommandLine,
     as_json,
     confirm_root,
     mark,
@@ -30,7 +30,7 @@ from certify.printable import printable
 )
 @as_json
 @pass_settings
-def gate(settings: Settings, reference: str, channel: str, dry_run: bool, at: str | None, as_json: bool) -> None:
+def gate(settings: CommandLine, reference: str, channel: str, dry_run: bool, at: str | None, as_json: bool) -> None:
     """May this image stand on a channel? Every rule with its evidence and what would change it. Exit 0 yes, 1 no.
 
     \b
@@ -65,7 +65,7 @@ def gate(settings: Settings, reference: str, channel: str, dry_run: bool, at: st
 @click.option("--to", "channel", required=True, metavar="CHANNEL", help="channel to put it on")
 @as_json
 @pass_settings
-def promote(settings: Settings, reference: str, channel: str, as_json: bool) -> None:
+def promote(settings: CommandLine, reference: str, channel: str, as_json: bool) -> None:
     """Ask the gate, and if it allows, put the image on the channel. Exit 1 when it refuses.
 
     \b
@@ -98,7 +98,7 @@ def promote(settings: Settings, reference: str, channel: str, as_json: bool) -> 
 @click.option("--channel", default=None, help="ask one channel (default: every configured one, any will do)")
 @as_json
 @pass_settings
-def verify(settings: Settings, reference: str, channel: str | None, as_json: bool) -> None:
+def verify(settings: CommandLine, reference: str, channel: str | None, as_json: bool) -> None:
     """Would a deployer accept this image? Exit 0 yes, 1 no.
 
     \b
@@ -131,7 +131,7 @@ def verify(settings: Settings, reference: str, channel: str | None, as_json: boo
 @click.option("--refresh", is_flag=True, help="sign snapshot and timestamp anew, so that they do not expire")
 @as_json
 @pass_settings
-def channels(settings: Settings, refresh: bool, as_json: bool) -> None:
+def channels(settings: CommandLine, refresh: bool, as_json: bool) -> None:
     """What stands where, since when, until when.
 
     \b

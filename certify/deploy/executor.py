@@ -10,9 +10,9 @@ from certify.deploy.plan import Release
 from certify.deploy.rollout import (
     Action,
     Observation,
-    Result,
     Rollout,
     Status,
+    StepResult,
     Verb,
     advance,
     next_action,
@@ -69,11 +69,11 @@ class Executor:
                 detail = self._driver.provision(instance, source, release)
             else:
                 detail = getattr(self._driver, action.verb.value)(instance, release)
-            return Observation(action, Result.OK, detail)
+            return Observation(action, StepResult.OK, detail)
         except NoVerdict as error:
-            return Observation(action, Result.UNKNOWN, error.message)
+            return Observation(action, StepResult.UNKNOWN, error.message)
         except CertifyError as error:
-            return Observation(action, Result.FAILED, error.message)
+            return Observation(action, StepResult.FAILED, error.message)
 
 
 def _require_blessed(source: ImageSource, release: Release) -> None:

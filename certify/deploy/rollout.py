@@ -62,7 +62,7 @@ class Verb(StrEnum):
     DECOMMISSION = "decommission"  # held ones and helpers are removed
 
 
-class Result(StrEnum):
+class StepResult(StrEnum):
     """How an action went."""
 
     OK = "ok"
@@ -81,7 +81,7 @@ class Observation(Struct, frozen=True):
     """What was seen after an action."""
 
     action: Action
-    result: Result
+    result: StepResult
     detail: str = ""
 
 
@@ -141,9 +141,9 @@ def advance(state: Rollout, seen: Observation) -> Rollout:
     """The state after an observation. Raises ValueError for one that answers no outstanding action."""
     if next_action(state) != seen.action:
         raise ValueError(f"{seen.action} was not asked for; the next action is {next_action(state)}")
-    if seen.result is Result.UNKNOWN:
+    if seen.result is StepResult.UNKNOWN:
         return _replace(state, status=Status.PAUSED, paused_from=state.status, reason=seen.detail)
-    if seen.result is Result.FAILED:
+    if seen.result is StepResult.FAILED:
         return _failed(state, seen)
     phases = {**state.phases, seen.action.instance: _REACHED[seen.action.verb]}
     return _settled(_replace(state, phases=phases))

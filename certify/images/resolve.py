@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from certify.errors import BadReference
 from certify.images.candidate import ImageSource, Transport
-from certify.images.formats import file_transports
+from certify.images.oci import file_transports
 from certify.images.reference import Reference, parse
 
 

@@ -92,7 +92,7 @@ class StopReport:
     killed: bool
 
 
-class Channel(Protocol):
+class ShellChannel(Protocol):
     """A byte stream to one command interpreter on the machine, its two outputs apart."""
 
     def send(self, data: bytes) -> None:
@@ -111,7 +111,7 @@ class Machine(Protocol):
 
     facts: MachineFacts
 
-    def open_channel(self) -> Channel:
+    def open_channel(self) -> ShellChannel:
         """A new command interpreter (POSIX ``sh``) on the machine. Raises ShellUnavailable."""
         ...
 

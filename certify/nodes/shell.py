@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from certify.errors import CommandTimeout, OutputLimit, ShellUnavailable
 from certify.nodes.framing import Frame, FramePair, framed, wrap
-from certify.nodes.platform import Channel
+from certify.nodes.platform import ShellChannel
 
 _HELLO_TIMEOUT = 20.0
 #: Commands sent ahead of their answers; bounded so that neither side's pipe fills while both are writing.
@@ -53,13 +53,13 @@ class Shell:
     """A framed shell over channels that ``open_channel`` gives. Safe to use from several threads; commands queue."""
 
     def __init__(
-        self, open_channel: Callable[[], Channel], *, timeout: float = 60.0, limit: int = 16 * 1024**2
+        self, open_channel: Callable[[], ShellChannel], *, timeout: float = 60.0, limit: int = 16 * 1024**2
     ) -> None:
         self._open_channel = open_channel
         self._timeout = timeout
         self._limit = limit
         self._lock = threading.Lock()
-        self._channel: Channel | None = None
+        self._channel: ShellChannel | None = None
         self._group = ""
         self._rest = {1: b"", 2: b""}
 
@@ -84,7 +84,7 @@ class Shell:
                 results.append(self._collect(command, frames, allowed))
             return results
 
-    def detach(self) -> Channel | None:
+    def detach(self) -> ShellChannel | None:
         """Give the open, idle channel away, so that another shell can go on with it."""
         with self._lock:
             channel, self._channel = self._channel, None
@@ -144,14 +144,14 @@ class Shell:
             data, self._rest[stream] = self._rest[stream], b""
             self._rest[stream] = frame.feed(data)
 
-    def _connected(self) -> Channel:
+    def _connected(self) -> ShellChannel:
         if self._channel is None:
             self._channel = self._open_channel()
             self._rest = {1: b"", 2: b""}
             self._hello(self._channel)
         return self._channel
 
-    def _hello(self, channel: Channel) -> None:
+    def _hello(self, channel: ShellChannel) -> None:
         """Learn the shell's process group, which is what a time-out kills. Only shell built-ins are used."""
         answer = _ask(channel, 'read -r s </proc/self/stat && set -- ${s##*)} && echo "$$ $3" || echo "$$ 0"')
         if answer is None:
@@ -178,7 +178,7 @@ class Shell:
             self._channel = None
 
 
-def _ask(channel: Channel, script: str) -> bytes | None:
+def _ask(channel: ShellChannel, script: str) -> bytes | None:
     """Run a question of our own on an idle channel; its output, or None when nothing answers in time."""
     marker = secrets.token_hex(16)
     frames = FramePair.of(marker, 4096)
@@ -197,7 +197,7 @@ def _shorten(command: str) -> str:
     return line if len(line) <= 100 else line[:97] + "..."
 
 
-def run_once(open_channel: Callable[[], Channel], command: str, timeout: float) -> Result:
+def run_once(open_channel: Callable[[], ShellChannel], command: str, timeout: float) -> Result:
     """One command over a shell of its own, which is closed afterwards. Raises as :meth:`Shell.run`."""
     shell = Shell(open_channel, timeout=timeout)
     try:

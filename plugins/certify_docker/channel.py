@@ -17,7 +17,7 @@ _HEADER = struct.Struct(">BxxxL")
 
 
 class ExecChannel:
-    """Implements :class:`certify.nodes.platform.Channel`."""
+    """Implements :class:`certify.nodes.platform.ShellChannel`."""
 
     def __init__(self, api: Any, container: str, argv: list[str], environment: list[str]) -> None:
         try:

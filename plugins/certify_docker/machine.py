@@ -8,7 +8,7 @@ from typing import Any
 
 from certify.errors import BootFailed, NodeLost
 from certify.models import seconds
-from certify.nodes.platform import Channel, MachineFacts, StopReport
+from certify.nodes.platform import MachineFacts, ShellChannel, StopReport
 from certify_docker.boot_mode import TOOLS
 from certify_docker.cgroup import remove_group
 from certify_docker.channel import ExecChannel
@@ -31,7 +31,7 @@ class DockerMachine:
         self.facts = facts
         self.container = container
         self._client = client
-        self._ready_channel: Channel | None = None
+        self._ready_channel: ShellChannel | None = None
         self._settings = settings
         self._argv = [f"{TOOLS}/busybox", "sh"] if lent_shell else ["/bin/sh"]
         self._environment = self._path() if lent_shell else []
@@ -42,7 +42,7 @@ class DockerMachine:
         path = next((x[5:] for x in env if x.startswith("PATH=")), "/usr/sbin:/usr/bin:/sbin:/bin")
         return [f"PATH={path}:{TOOLS}/bin"]
 
-    def open_channel(self) -> Channel:
+    def open_channel(self) -> ShellChannel:
         if self._ready_channel is not None:
             channel, self._ready_channel = self._ready_channel, None
             return channel

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from certify.errors import BootFailed, CertifyError, CommandTimeout, GuestFailed, ShellUnavailable
 from certify.nodes.facts import parse_sockets
-from certify.nodes.platform import Channel
+from certify.nodes.platform import ShellChannel
 from certify.nodes.shell import Shell
 
 _POLL = 0.05
@@ -21,7 +21,7 @@ _LISTENING = "for f in tcp tcp6; do [ -r /proc/net/$f ] && while read -r l; do e
 class BootingContainer(Protocol):
     """What is asked of a container while it boots; each as :class:`certify_docker.machine.DockerMachine` has it."""
 
-    def open_channel(self) -> Channel: ...
+    def open_channel(self) -> ShellChannel: ...
 
     def console(self) -> bytes: ...
 
@@ -33,7 +33,7 @@ class BootingContainer(Protocol):
     def at_fault(self) -> bool: ...
 
 
-def wait_ready(machine: BootingContainer, mode: str, config: dict[str, Any], deadline: float) -> Channel | None:
+def wait_ready(machine: BootingContainer, mode: str, config: dict[str, Any], deadline: float) -> ShellChannel | None:
     """Wait until ready; returns the channel that was asked over, for the node to go on with.
 
     Raises GuestFailed when process 1 ends by itself, BootFailed when it is ended or the deadline (monotonic clock) passes.

@@ -15,7 +15,7 @@ from typing import Any
 
 from certify.errors import ImageNotFound
 from certify.images.candidate import Candidate, ImageSource, Layer, image_config
-from certify.images.formats import DockerArchiveTransport
+from certify.images.oci import DockerArchiveTransport
 from certify.images.reference import Reference
 from certify.images.rootfs import LayeredSource
 from certify.printable import printable

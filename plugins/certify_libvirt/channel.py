@@ -1,4 +1,4 @@
-"""A node's shells: slots of two virtio-serial ports each, implementing :class:`certify.nodes.platform.Channel`.
+"""A node's shells: slots of two virtio-serial ports each, implementing :class:`certify.nodes.platform.ShellChannel`.
 
 A slot's pipes are connected before the guest starts and stay so: a guest sees a disconnected port as the end of input.
 A channel that is closed breaks its connection and makes a new one, which drops whatever was still on its way; the

@@ -18,7 +18,7 @@ from certify_disk.contents import boots_with
 from certify_disk.seed import read_user_data, seed_iso
 from certify_disk.transport import DiskSource
 from certify_libvirt.access import vendor_data
-from certify_libvirt.domain import FIRMWARE_FILES, Files, Profile
+from certify_libvirt.domain import FIRMWARE_FILES, NodeFiles, Profile
 from certify_libvirt.settings import VmSettings
 from certify_libvirt.snapshot import Snapshot
 
@@ -45,15 +45,15 @@ class NodeDisks(Protocol):
         """The user-data every node is given."""
         ...
 
-    def make(self, source: ImageSource, folder: Path, profile: Profile, spec: NodeSpec) -> Files:
+    def make(self, source: ImageSource, folder: Path, profile: Profile, spec: NodeSpec) -> NodeFiles:
         """Fresh disks for a cold boot."""
         ...
 
-    def fork(self, folder: Path, snapshot: Snapshot) -> Files:
+    def fork(self, folder: Path, snapshot: Snapshot) -> NodeFiles:
         """Disks that go on from a snapshot."""
         ...
 
-    def remove(self, files: Files) -> None:
+    def remove(self, files: NodeFiles) -> None:
         """Take a node's disks away."""
         ...
 
@@ -106,7 +106,7 @@ class LocalDisks:
     def user_data(self) -> bytes:
         return read_user_data(self._settings.user_data, "platforms.vm.user_data")
 
-    def make(self, source: ImageSource, folder: Path, profile: Profile, spec: NodeSpec) -> Files:
+    def make(self, source: ImageSource, folder: Path, profile: Profile, spec: NodeSpec) -> NodeFiles:
         base = self.disk(source)
         disks = self._store.folder("nodes") / folder.name
         disks.mkdir(mode=0o700)
@@ -120,7 +120,7 @@ class LocalDisks:
             shutil.copyfile(FIRMWARE_FILES[profile.firmware][1], disks / "nvram")
         return _files(disks, folder)
 
-    def fork(self, folder: Path, snapshot: Snapshot) -> Files:
+    def fork(self, folder: Path, snapshot: Snapshot) -> NodeFiles:
         disks = self._store.folder("nodes") / folder.name
         disks.mkdir(mode=0o700)
         _overlay(snapshot.disk, "qcow2", disks / "disk", _qcow2_size(snapshot.disk))
@@ -129,7 +129,7 @@ class LocalDisks:
                 shutil.copyfile(snapshot.folder / name, disks / name)
         return _files(disks, folder)
 
-    def remove(self, files: Files) -> None:
+    def remove(self, files: NodeFiles) -> None:
         shutil.rmtree(Path(files.disk).parent, ignore_errors=True)
 
 
@@ -145,11 +145,11 @@ def _qcow2_size(path: Path) -> int:
         return int(struct.unpack_from(">Q", file.read(32), 24)[0])
 
 
-def _files(disks: Path, folder: Path) -> Files:
+def _files(disks: Path, folder: Path) -> NodeFiles:
     def there(name: str) -> str:
         return str(disks / name) if (disks / name).exists() else ""
 
-    return Files(
+    return NodeFiles(
         disk=str(disks / "disk"), seed=there("seed"), data=there("data"), nvram=there("nvram"), sockets=str(folder)
     )
 

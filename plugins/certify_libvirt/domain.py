@@ -37,7 +37,7 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Files:
+class NodeFiles:
     """A node's files, by path on the hypervisor's side. ``sockets`` is a directory for its sockets, empty where the daemon
     chooses. ``forwards`` are ports of the hypervisor's address ``listen`` that lead to the guest's. ``ram`` is the file behind
     its memory: shared while a snapshot is made, private in a fork."""
@@ -68,7 +68,7 @@ def marks_xml(what: str, namespace: str, marks: dict[str, str]) -> str:
     return ElementTree.tostring(element, "unicode")
 
 
-def domain_xml(name: str, profile: Profile, files: Files, marks: str) -> str:
+def domain_xml(name: str, profile: Profile, files: NodeFiles, marks: str) -> str:
     """The whole document. ``marks`` are from :func:`marks_xml`."""
     kvm = profile.acceleration == "kvm"
     return f"""<domain type="{"kvm" if kvm else "qemu"}" xmlns:qemu="http://libvirt.org/schemas/domain/qemu/1.0">
@@ -111,12 +111,12 @@ def port_names() -> list[str]:
     return [name for port in shell_ports() for name in (port.both, port.errors)] + [AGENT_PORT]
 
 
-def wake_port(name: str, files: Files) -> str:
+def wake_port(name: str, files: NodeFiles) -> str:
     """A port to plug in while the guest runs."""
     return _port(name, files)
 
 
-def _boot(profile: Profile, files: Files) -> str:
+def _boot(profile: Profile, files: NodeFiles) -> str:
     machine = '<type arch="x86_64" machine="q35">hvm</type>'
     if profile.firmware in FIRMWARE_FILES:
         code, template = FIRMWARE_FILES[profile.firmware]
@@ -134,7 +134,7 @@ def _boot(profile: Profile, files: Files) -> str:
     return f'{machine}<boot dev="hd"/>'
 
 
-def _disks(files: Files) -> str:
+def _disks(files: NodeFiles) -> str:
     def disk(path: str, target: str, *, kind: str = "disk", form: str = "qcow2") -> str:
         bus = "virtio" if kind == "disk" else "scsi"  # kernels for clouds have virtio drivers and no SATA
         cache = ' cache="unsafe"' if kind == "disk" else ""
@@ -151,7 +151,7 @@ def _disks(files: Files) -> str:
     return found
 
 
-def _serial(files: Files, number: int, name: str) -> str:
+def _serial(files: NodeFiles, number: int, name: str) -> str:
     if files.sockets:
         source = f'<serial type="unix"><source mode="bind" path={quoteattr(f"{files.sockets}/{name}")}/>'
     else:
@@ -159,12 +159,12 @@ def _serial(files: Files, number: int, name: str) -> str:
     return f'{source}<target port="{number}"/><alias name="ua-{name}"/></serial>'
 
 
-def _port(name: str, files: Files) -> str:
+def _port(name: str, files: NodeFiles) -> str:
     source = f'<source mode="bind" path={quoteattr(f"{files.sockets}/{name}")}/>' if files.sockets else ""
     return f'<channel type="unix">{source}<target type="virtio" name="{name}"/></channel>'
 
 
-def _commandline(profile: Profile, files: Files) -> str:
+def _commandline(profile: Profile, files: NodeFiles) -> str:
     arguments: list[str] = []
     for number in range(profile.nics):
         options = ["user", f"id=net{number}"] + (["restrict=on"] if profile.network == "internal" else [])

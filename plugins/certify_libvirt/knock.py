@@ -10,7 +10,7 @@ from typing import Protocol
 from certify.errors import ShellUnavailable
 from certify.waiting import until
 from certify_libvirt.access import MARKER, WAKE, typed_script
-from certify_libvirt.domain import Files, Profile
+from certify_libvirt.domain import NodeFiles, Profile
 from certify_libvirt.serial import SerialConsole
 
 _WAKE_AGAIN = 1.5
@@ -22,7 +22,7 @@ class Guest(Protocol):
     """What is asked of a booting guest; each as :class:`certify_libvirt.machine.LibvirtMachine` has it."""
 
     profile: Profile
-    files: Files
+    files: NodeFiles
     serial: SerialConsole
     debug: SerialConsole
 

@@ -24,13 +24,13 @@ from certify.errors import (
     ShellUnavailable,
 )
 from certify.models import seconds
-from certify.nodes.platform import Channel, MachineFacts, StopReport
+from certify.nodes.platform import MachineFacts, ShellChannel, StopReport
 from certify.nodes.shell import run_once
 from certify.waiting import until
 from certify_libvirt.access import bootstrap, typed
 from certify_libvirt.agent import guest_exec
 from certify_libvirt.channel import Slots
-from certify_libvirt.domain import NODE_NAMESPACE, Files, Profile, domain_xml, marks_xml, wake_port
+from certify_libvirt.domain import NODE_NAMESPACE, NodeFiles, Profile, domain_xml, marks_xml, wake_port
 from certify_libvirt.hypervisor import Hypervisor, gone, translated
 from certify_libvirt.knock import Knocker
 from certify_libvirt.pipes import connect_socket, open_stream
@@ -43,7 +43,7 @@ _LOOP = 3  # as many resets before it is ready are a loop
 
 
 @dataclass(frozen=True)
-class Settings:
+class MachineSettings:
     """What a machine needs of the configuration. ``patience`` scales every deadline: how much slower guests run here."""
 
     platform: VmSettings
@@ -60,7 +60,7 @@ class LibvirtMachine:
     """One domain. Made running or restored by the platform; ``cleanup`` takes its files away."""
 
     def __init__(
-        self, hypervisor: Hypervisor, domain: tuple[str, Profile, Files], facts: MachineFacts, settings: Settings,
+        self, hypervisor: Hypervisor, domain: tuple[str, Profile, NodeFiles], facts: MachineFacts, settings: MachineSettings,
         *, console: SerialConsole, cleanup: Callable[[], None],
     ) -> None:  # fmt: skip
         self.facts = facts
@@ -166,7 +166,7 @@ class LibvirtMachine:
 
     # -- Machine ---------------------------------------------------------------------------------------------------
 
-    def open_channel(self) -> Channel:
+    def open_channel(self) -> ShellChannel:
         if self._slots is None:
             raise ShellUnavailable("the machine was stopped")
         return self._slots.open()

@@ -31,9 +31,9 @@ from certify.nodes.shell import Shell
 from certify_libvirt.acceleration import Acceleration, prove
 from certify_libvirt.access import credentials
 from certify_libvirt.disks import LocalDisks, NodeDisks
-from certify_libvirt.domain import FIRMWARE_FILES, Files, Profile, domain_xml
+from certify_libvirt.domain import FIRMWARE_FILES, NodeFiles, Profile, domain_xml
 from certify_libvirt.hypervisor import Hypervisor, connect, remember_probes
-from certify_libvirt.machine import LibvirtMachine, Settings
+from certify_libvirt.machine import LibvirtMachine, MachineSettings
 from certify_libvirt.serial import SerialConsole
 from certify_libvirt.settings import VmSettings
 from certify_libvirt.snapshot import Snapshot, SnapshotCache, in_use, load, save
@@ -188,7 +188,7 @@ class LibvirtPlatform:
         """The snapshot to fork from, and whether this run has booted it."""
         key = SnapshotCache.key(
             digest=source.candidate.digest,
-            domain=domain_xml("", profile, Files("", seed="-"), ""),
+            domain=domain_xml("", profile, NodeFiles("", seed="-"), ""),
             disk=self.settings.disk,
             boot_files=[_identity(path) for path in (profile.kernel, profile.initrd) if path],
             user_data=self._disks.user_data().hex(),
@@ -267,7 +267,7 @@ class LibvirtPlatform:
         return folder
 
     def _machine(
-        self, spec: NodeSpec, domain: tuple[Profile, Files], folder: Path, console: SerialConsole, *, boot: str
+        self, spec: NodeSpec, domain: tuple[Profile, NodeFiles], folder: Path, console: SerialConsole, *, boot: str
     ) -> LibvirtMachine:
         profile, files = domain
         details = {
@@ -282,14 +282,14 @@ class LibvirtPlatform:
             "machine": f"q35, {profile.cpus} cpus, {self.settings.memory}, {profile.nics} nics ({profile.network})",
         }
         name = f"certify-{re.sub(r'[^a-zA-Z0-9-]', '-', spec.node_id)[:40]}-{folder.name}"
-        settings = Settings(self.settings, self._acceleration.patience, self._password())
+        settings = MachineSettings(self.settings, self._acceleration.patience, self._password())
         facts = MachineFacts(self.name, self.driver, boot, details)
         cleanup = self._cleanup(folder, files)
         return LibvirtMachine(
             self._hypervisor, (name, profile, files), facts, settings, console=console, cleanup=cleanup
         )
 
-    def _cleanup(self, folder: Path, files: Files) -> Callable[[], None]:
+    def _cleanup(self, folder: Path, files: NodeFiles) -> Callable[[], None]:
         def cleanup() -> None:
             self._disks.remove(files)
             shutil.rmtree(folder, ignore_errors=True)

@@ -17,7 +17,7 @@ from certify.images.candidate import ImageSource, hex_of
 from certify.images.store import Store
 from certify.nodes.platform import NodeSpec, Progress
 from certify_libvirt.disks import LocalDisks, node_disk_size, node_seed, wants_seed
-from certify_libvirt.domain import Files, Profile
+from certify_libvirt.domain import NodeFiles, Profile
 from certify_libvirt.hypervisor import Hypervisor, translated
 from certify_libvirt.settings import VmSettings
 from certify_libvirt.snapshot import Snapshot
@@ -56,23 +56,23 @@ class PoolDisks:
     def user_data(self) -> bytes:
         return self._local.user_data()
 
-    def make(self, source: ImageSource, folder: Path, profile: Profile, spec: NodeSpec) -> Files:
+    def make(self, source: ImageSource, folder: Path, profile: Profile, spec: NodeSpec) -> NodeFiles:
         base = self._local.disk(source)
         size = node_disk_size(base.virtual_size, self._settings)
         backing = (self._uploaded(source, lambda _: None), base.format)
         disk = self._volume(f"certify-{folder.name}-disk", size, "qcow2", backing)
-        files = Files(disk=disk)
+        files = NodeFiles(disk=disk)
         if wants_seed(profile, self._settings):
             with tempfile.NamedTemporaryFile() as file:
                 Path(file.name).write_bytes(node_seed(spec, self.user_data()))
-                files = Files(disk=disk, seed=self._upload(Path(file.name), f"certify-{folder.name}-seed"))
+                files = NodeFiles(disk=disk, seed=self._upload(Path(file.name), f"certify-{folder.name}-seed"))
         return files
 
-    def fork(self, folder: Path, snapshot: Snapshot) -> Files:
+    def fork(self, folder: Path, snapshot: Snapshot) -> NodeFiles:
         del folder, snapshot
         raise EngineUnavailable("memory snapshots need the embedded hypervisor", "platforms.vm.uri: embed")
 
-    def remove(self, files: Files) -> None:
+    def remove(self, files: NodeFiles) -> None:
         remove_volumes(self._connection, [path for path in (files.disk, files.seed, files.data) if path])
 
     def _uploaded(self, source: ImageSource, progress: Progress) -> str:

@@ -21,7 +21,7 @@ import urllib3
 
 from certify.errors import EngineUnavailable, ImageInvalid, ImageNotFound
 from certify.images.candidate import MAX_DOCUMENT, ImageSource, Layer, digest_of, parse_document
-from certify.images.formats import INDEX_TYPES, MANIFEST_TYPES, PIECE, check_blob, resolve_manifest
+from certify.images.oci import INDEX_TYPES, MANIFEST_TYPES, PIECE, check_blob, resolve_manifest
 from certify.images.reference import Reference
 from certify.images.rootfs import LayeredSource
 from certify.logs import responses

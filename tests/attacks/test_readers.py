@@ -23,8 +23,8 @@ from certify.evidence.bundle import Bundle
 from certify.evidence.certificate import Certificate
 from certify.gate.lock import read_lock
 from certify.images.candidate import parse_config
-from certify.images.formats import Archive, DockerArchiveTransport, LayoutTransport
 from certify.images.layers import require_layers
+from certify.images.oci import Archive, DockerArchiveTransport, LayoutTransport
 from certify.images.reference import Reference, parse
 from certify.images.rootfs import RootFilesystem
 from certify.models import load
@@ -108,7 +108,7 @@ def test_a_layout_with_a_wrong_byte_or_end(tmp_path: Path, at: int, byte: int, c
     place = at % len(whole)
     file.write_bytes(whole[:place] if cut else whole[:place] + bytes([byte]) + whole[place + 1 :])
     try:
-        from certify.images.formats import Directory
+        from certify.images.oci import Directory
 
         only_ours(lambda: _all(LayoutTransport("oci", Directory).open(Reference("oci", str(path)))))
     finally:

@@ -32,7 +32,7 @@ from certify.images.store import Store
 from certify.nodes.platform import Machine, NodeSpec
 from certify.nodes.shell import run_once
 from certify_metal.host.controller import Attempt, Controller
-from certify_metal.host.image import Medium
+from certify_metal.host.image import BootMedium
 from certify_metal.host.inventory import MetalNode, load_inventory
 from certify_metal.host.keys import make_keys
 from certify_metal.host.placer import as_disk
@@ -192,7 +192,7 @@ def _at_most(name: str, ours: float, most: float, unit: str = "×") -> Figure:
 
 
 def _plan(host: str, controller: Controller, disk: RawDisk) -> dict[str, str]:
-    attempt = Attempt(Medium(disk.path, {}), disk=disk)
+    attempt = Attempt(BootMedium(disk.path, {}), disk=disk)
     controller.add(attempt)
     base = f"http://{host}:{controller.ports[0]}/{attempt.token}"
     return {name: f"{base}/{name}" for name in ("manifest", "blocks", "disk")}
@@ -233,7 +233,7 @@ def serve(path: Path, work: Path) -> str:
 
     disk = RawDisk(path, read_manifest((work / "manifest").read_bytes()), path)
     controller = Controller("127.0.0.1", make_keys())
-    attempt = Attempt(Medium(path, {}), disk=disk)
+    attempt = Attempt(BootMedium(path, {}), disk=disk)
     controller.add(attempt)
     return f"http://127.0.0.1:{controller.ports[0]}/{attempt.token}/disk"
 

@@ -10,7 +10,7 @@ import pytest
 from certify.deploy.plan import Release
 from certify.images.candidate import Transport
 from certify.images.files import ImageFiles
-from certify.images.formats import Directory, LayoutTransport
+from certify.images.oci import Directory, LayoutTransport
 from certify.images.reference import parse
 from certify.images.rootfs import RootFilesystem
 from certify.nodes.platform import PlatformKind, PlatformSettings

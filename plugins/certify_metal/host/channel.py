@@ -1,5 +1,7 @@
-"""A shell of a booted node over TLS: implements :class:`certify.nodes.platform.Channel`; :mod:`certify_metal.node.guest` is its
-other end."""
+"""A shell of a booted node over TLS: implements :class:`certify.nodes.platform.ShellChannel`.
+
+Its other end is :mod:`certify_metal.node.guest`.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from certify.errors import EngineUnavailable
-from certify_metal.host.image import CONFIG, INITRD, ISO, KERNEL, Medium
+from certify_metal.host.image import CONFIG, INITRD, ISO, KERNEL, BootMedium
 from certify_metal.host.keys import RunKeys
 from certify_metal.host.netboot import PORT, script
 from certify_metal.host.raw import RawDisk
@@ -42,7 +42,7 @@ class Attempt:
     Reports are hostile data: they are kept and shown, and only the fields that are asked for are looked at.
     """
 
-    medium: Medium
+    medium: BootMedium
     config: bytes = b""
     disk: RawDisk | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(16))

@@ -63,7 +63,7 @@ _NEEDS = "apt-get install mmdebstrap busybox-static kmod zstd grub-common grub-p
 
 
 @dataclass(frozen=True)
-class Medium:
+class BootMedium:
     """The installer's files in ``folder``, and of those that carry the attempt's configuration the byte where it begins."""
 
     folder: Path
@@ -78,13 +78,13 @@ def recipe_digest() -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def medium(store: Store) -> Medium:
+def medium(store: Store) -> BootMedium:
     """The medium, from the store or built now (about a minute). Raises EngineUnavailable with what is missing."""
     folder = store.folder("installer") / recipe_digest()
     with locked(folder.with_suffix(".lock")):
         if not (folder / "places").exists():
             _build(folder)
-    return Medium(folder, msgspec.json.decode((folder / "places").read_bytes(), type=dict[str, int]))
+    return BootMedium(folder, msgspec.json.decode((folder / "places").read_bytes(), type=dict[str, int]))
 
 
 def configured(config: bytes) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 
 from certify.errors import BootFailed, CommandTimeout, EngineUnavailable, GuestFailed, NodeLost, ShellUnavailable
 from certify.models import seconds
-from certify.nodes.platform import Channel, MachineFacts, StopReport
+from certify.nodes.platform import MachineFacts, ShellChannel, StopReport
 from certify.nodes.shell import run_once
 from certify.waiting import until
 from certify_metal.bmc.interface import POLL, Bmc
@@ -111,7 +111,7 @@ class MetalMachine:
 
     # -- Machine ---------------------------------------------------------------------------------------------------
 
-    def open_channel(self) -> Channel:
+    def open_channel(self) -> ShellChannel:
         def waiting() -> Any:
             guests = self._attempt.guests
             for at, (link, said) in enumerate(guests):

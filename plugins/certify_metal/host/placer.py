@@ -23,7 +23,7 @@ from certify_metal.bmc.drivers import bmc_of
 from certify_metal.bmc.interface import Bmc
 from certify_metal.host.controller import Attempt, Controller
 from certify_metal.host.fitness import check_fitness
-from certify_metal.host.image import Medium, medium
+from certify_metal.host.image import BootMedium, medium
 from certify_metal.host.install import Work, boot_from_disk, hosts, run_installer
 from certify_metal.host.inventory import MetalNode
 from certify_metal.host.keys import RunKeys, make_keys
@@ -48,7 +48,7 @@ class Placer:
         return make_keys()
 
     @cached_property
-    def _medium(self) -> Medium:
+    def _medium(self) -> BootMedium:
         return medium(self._store)
 
     def prepare(self, source: ImageSource, progress: Progress) -> None:

@@ -19,7 +19,7 @@ from certify.images.store import Store
 from certify_lab.domain import node_xml
 from certify_libvirt.acceleration import boot_sector
 from certify_libvirt.access import MARKER, bootstrap, credentials, shell_ports, typed, vendor_data
-from certify_libvirt.domain import Files, Profile, domain_xml, marks_xml
+from certify_libvirt.domain import NodeFiles, Profile, domain_xml, marks_xml
 from certify_libvirt.hypervisor import marks_of
 from certify_libvirt.snapshot import SnapshotCache, _sparse_digest, in_use
 
@@ -52,7 +52,9 @@ def test_the_probe_is_a_boot_sector() -> None:
 @pytest.mark.parametrize("firmware", ["bios", "uefi", "uefi-secure"])
 def test_the_domain_is_well_formed(firmware: str) -> None:
     profile = Profile("kvm", firmware, 2**30, 2, 2, "internal", "/k&ernel", "/initrd", "root=/dev/vda <x>", WAYS)
-    files = Files(disk="/d'isk", seed="/seed", data="/data", nvram="/nvram", sockets="/s", ram="/ram", incoming=True)
+    files = NodeFiles(
+        disk="/d'isk", seed="/seed", data="/data", nvram="/nvram", sockets="/s", ram="/ram", incoming=True
+    )
     tree = ET.fromstring(domain_xml("n", profile, files, ""))
     assert tree.get("type") == "kvm"
     assert [disk.find("source").get("file") for disk in tree.iter("disk")] == ["/d'isk", "/data", "/seed"]  # type: ignore[union-attr]
@@ -83,7 +85,7 @@ def test_what_is_written_into_a_domain_is_read_from_it() -> None:
 def test_only_emulation_has_a_buffer_of_translations() -> None:
     """A guest that resets finds little left in it: firmware was seen standing still on what was."""
     emulated, accelerated = (
-        ET.fromstring(domain_xml("n", Profile(kind, "uefi", 2**30, 2, 1, "user"), Files(disk="/d"), ""))
+        ET.fromstring(domain_xml("n", Profile(kind, "uefi", 2**30, 2, 1, "user"), NodeFiles(disk="/d"), ""))
         for kind in ("tcg", "kvm")
     )
     assert emulated.findtext("features/tcg/tb-cache") == "64"
@@ -93,7 +95,7 @@ def test_only_emulation_has_a_buffer_of_translations() -> None:
 
 
 def test_a_machine_that_serves_has_no_way_in() -> None:
-    text = domain_xml("n", Profile("tcg", "bios", 2**30, 2, 1, "user"), Files(disk="/d", forwards={8080: 80}), "")
+    text = domain_xml("n", Profile("tcg", "bios", 2**30, 2, 1, "user"), NodeFiles(disk="/d", forwards={8080: 80}), "")
     assert "io.systemd.credential" not in text
     assert list(ET.fromstring(text).iter("channel")) == []
     assert "hostfwd=tcp:127.0.0.1:8080-:80" in text

@@ -26,7 +26,7 @@ from certify.nodes.shell import Shell
 from certify_metal.host.channel import GuestChannel
 from certify_metal.host.chunks import make_manifest
 from certify_metal.host.controller import Attempt, Controller, _patched
-from certify_metal.host.image import CONFIG_SIZE, Medium, configured
+from certify_metal.host.image import CONFIG_SIZE, BootMedium, configured
 from certify_metal.host.keys import make_keys
 from certify_metal.host.raw import RawDisk
 from certify_metal.node import guest
@@ -65,7 +65,7 @@ def attempt(controller: Controller, tmp_path: Path) -> Attempt:
     iso, disk = tmp_path / "installer.iso", tmp_path / "disk"
     iso.write_bytes(b"a" * 3_000_000)
     disk.write_bytes(bytes(range(256)) * 8192)
-    made = Attempt(Medium(tmp_path, {"installer.iso": 1_048_570}), b"configured", made_raw(disk))
+    made = Attempt(BootMedium(tmp_path, {"installer.iso": 1_048_570}), b"configured", made_raw(disk))
     controller.add(made)
     return made
 

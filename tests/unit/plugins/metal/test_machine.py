@@ -14,7 +14,7 @@ from certify.nodes.platform import MachineFacts
 from certify_metal.bmc.console import NoConsole
 from certify_metal.host import machine as module
 from certify_metal.host.controller import Attempt
-from certify_metal.host.image import Medium
+from certify_metal.host.image import BootMedium
 from certify_metal.host.machine import MetalMachine
 from certify_metal.settings import MetalSettings
 
@@ -51,7 +51,7 @@ class Link:
 
 @pytest.fixture
 def attempt() -> Attempt:
-    return Attempt(Medium(Path("iso"), {}))
+    return Attempt(BootMedium(Path("iso"), {}))
 
 
 @pytest.fixture
