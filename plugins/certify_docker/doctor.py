@@ -13,6 +13,7 @@ from certify.errors import EngineUnavailable
 from certify.hooks import Finding
 from certify.images.candidate import go_architecture
 from certify.models import size_bytes
+from certify_docker import inotify
 from certify_docker.busybox import is_static_for
 from certify_docker.cgroup import Engine
 from certify_docker.engine import connected, translated
@@ -48,6 +49,7 @@ def examine(config: Config) -> Iterator[Finding]:
         "" if fits else "lower platforms.container.memory in certify.yaml",
     )
     yield _init(info)
+    yield from _inotify()
     yield _busybox(go_architecture(info["Architecture"]))
 
 
@@ -77,6 +79,14 @@ def _init(info: dict[str, Any]) -> Finding:
     return Finding(
         "init systems", "ok" if there else "warning", detail, "" if there else "boot them with --platform vm"
     )
+
+
+def _inotify() -> Iterator[Finding]:
+    found = inotify.most()
+    if found is not None:
+        enough = found >= inotify.ENOUGH
+        detail = f"{found} instances per user" + ("" if enough else ": systemd fails in the containers that come last")
+        yield Finding("inotify", "ok" if enough else "warning", detail, "" if enough else inotify.REMEDY)
 
 
 def _busybox(architecture: str) -> Finding:

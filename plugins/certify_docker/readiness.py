@@ -13,8 +13,10 @@ from certify.errors import BootFailed, CertifyError, CommandTimeout, GuestFailed
 from certify.nodes.facts import parse_sockets
 from certify.nodes.platform import ShellChannel
 from certify.nodes.shell import Shell
+from certify_docker import inotify
 
 _POLL = 0.05
+_TOO_MANY = b"Too many open files"
 _LISTENING = "for f in tcp tcp6; do [ -r /proc/net/$f ] && while read -r l; do echo $f $l; done </proc/net/$f; done"
 
 
@@ -57,6 +59,8 @@ def wait_ready(machine: BootingContainer, mode: str, config: dict[str, Any], dea
             time.sleep(_POLL)
     finally:
         shell.close()
+    if _is_short_of_inotify(machine):
+        raise _short()
     raise BootFailed(
         f"not ready in time: still waiting for {waiting_for}; last words: {last_words(machine)}",
         "see its console log in the evidence; boot_timeout in certify.yaml gives it more time",
@@ -66,9 +70,20 @@ def wait_ready(machine: BootingContainer, mode: str, config: dict[str, Any], dea
 def _ended(machine: BootingContainer, reason: str) -> CertifyError:
     """What it means that process 1 is gone: the image's own doing is a failed check, with its console."""
     kind: type[CertifyError] = GuestFailed if machine.at_fault else BootFailed
+    if _is_short_of_inotify(machine):
+        return _short()
     error = kind(f"{reason} while booting; last words: {last_words(machine)}", "try it with `docker run`")
     error.console = machine.console()
     return error
+
+
+def _is_short_of_inotify(machine: BootingContainer) -> bool:
+    """Whether systemd says that it gets none, and that is so: then the host is at fault, whatever the image looks like."""
+    return _TOO_MANY in machine.console() and inotify.is_short(inotify.most())
+
+
+def _short() -> BootFailed:
+    return BootFailed("this host has no inotify instances left for a container's systemd", inotify.REMEDY)
 
 
 def _shell_answers(machine: BootingContainer, shell: Shell, config: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import docker
 import pytest
@@ -236,3 +237,21 @@ def test_the_mode_can_be_set() -> None:
     platform = Plugins().platforms(Config())[0]
     assert "service" in platform.offers(source.candidate)
     assert "service" not in DockerPlatform(ContainerSettings(mode="init")).offers(source.candidate)
+
+
+@pytest.fixture
+def no_inotify() -> Iterator[None]:
+    """Nobody on this host gets an inotify instance meanwhile."""
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    before = limit.read_text()
+    limit.write_text("0\n")
+    yield
+    limit.write_text(before)
+
+
+@pytest.mark.deep
+@pytest.mark.usefixtures("no_inotify")
+def test_an_image_is_not_blamed_for_what_its_host_is_short_of(boot: Boot) -> None:
+    with pytest.raises(BootFailed, match="this host has no inotify instances left") as caught:
+        boot(DEMO + "good", boot_timeout="15s")
+    assert "sysctl" in caught.value.hint
