@@ -72,7 +72,8 @@ def all_imports() -> dict[str, set[str]]:
         targets = set()
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and not node.level:
-                targets |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                targets |= (names & known.keys()) | ({node.module or ""} if names - known.keys() else set())
             elif isinstance(node, ast.Import):
                 targets |= {alias.name for alias in node.names}
         found[name] = (targets & known.keys()) - {name}
