@@ -83,7 +83,7 @@ def choose(
             if (source.candidate.digest, name) not in {(s.candidate.digest, p.name) for s, p in pairs}:
                 pairs.append((source, platform))
     ids = [_ids(source.candidate, platform) for source, platform in pairs]
-    taken = Counter(one for mine in ids for one in mine)
+    taken = Counter(one for mine in ids for one in set(mine))  # what has no tag is called the same with it
     return [
         PlannedTarget(next((one for one in mine if taken[one] == 1), mine[-1]), source, platform)
         for mine, (source, platform) in zip(ids, pairs, strict=True)

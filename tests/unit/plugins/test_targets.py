@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -56,7 +57,7 @@ def test_an_image_that_no_platform_is_first_for_wants_one_named() -> None:
     assert len(choose([source], [LocalPlatform()], KINDS, ["container"])) == 1
 
 
-def ids(*names: str, tags: str = "12", digests: str = "ab") -> list[str]:
+def ids(*names: str, tags: Sequence[str | None] = "12", digests: str = "ab") -> list[str]:
     sources = [FakeSource(name, f"sha256:{digest * 64}") for name, digest in zip(names, digests, strict=False)]
     for source, tag in zip(sources, tags, strict=False):
         source.candidate = replace(source.candidate, reference=replace(source.candidate.reference, tag=tag))
@@ -69,6 +70,7 @@ def test_a_check_is_called_the_same_from_one_build_to_the_next() -> None:
     assert ids("app", tags="1") == ids("app", tags="2") == ["app-container"]
     assert ids("app", "web") == ["app-container", "web-container"]
     assert ids("app", "app") == ["app:1-container", "app:2-container"]
+    assert ids("disk.qcow2", tags=[None]) == ["disk.qcow2-container"]
     assert ids("app", "app", tags="11") == ["app:1@aaaaaaaa-container", "app:1@bbbbbbbb-container"]
 
 
