@@ -244,7 +244,10 @@ def no_inotify() -> Iterator[None]:
     """Nobody on this host gets an inotify instance meanwhile."""
     limit = Path("/proc/sys/fs/inotify/max_user_instances")
     before = limit.read_text()
-    limit.write_text("0\n")
+    try:
+        limit.write_text("0\n")
+    except OSError as error:
+        pytest.skip(f"{limit} cannot be set here: {error.strerror}")
     yield
     limit.write_text(before)
 
