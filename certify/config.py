@@ -154,6 +154,9 @@ def fleet_model(sections: Mapping[str, Model]) -> type[Fleet]:
 
 
 def _composed(name: str, doc: str, base: type[M], sections: Mapping[str, Model]) -> type[M]:
+    for section in sections:
+        if not section.isidentifier() or (section in base.__struct_fields__ and base is not Config):
+            raise ConfigError(f"an installed plugin brings a section called {section!r}", f"{doc} cannot have that one")
     fields = [
         (section, Annotated[type(default), Meta(description=type(default).__doc__)], default)
         for section, default in sections.items()

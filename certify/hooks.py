@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from certify.images.convert import Converter
     from certify.models import Model
     from certify.nodes.lab import Lab
-    from certify.nodes.platform import Platform, PlatformKind
+    from certify.nodes.platform import Platform, PlatformKind, PlatformSettings
 
 T = TypeVar("T")
 hookspec = pluggy.HookspecMarker("certify")
@@ -142,7 +142,11 @@ class Plugins:
         """``certify.yaml`` with the sections of what is installed. Raises ConfigError."""
         from certify.config import load_config
 
-        return load_config(path, {name: kind.settings for name, kind in self.platform_kinds().items()})
+        return load_config(path, self.platform_settings())
+
+    def platform_settings(self) -> dict[str, PlatformSettings]:
+        """The platforms' sections of ``certify.yaml``, as they are by default. Raises ConfigError."""
+        return {name: kind.settings for name, kind in self.platform_kinds().items()}
 
     def fleet_settings(self) -> dict[str, Model]:
         """By name. Raises ConfigError for two of one name."""
@@ -154,8 +158,9 @@ class Plugins:
     def labs(self, folder: Path | None) -> list[Lab]:
         return cast("list[Lab]", self._all("certify_labs", folder=folder))
 
-    def deploy_drivers(self) -> list[DeployDriver]:
-        return cast("list[DeployDriver]", self._all("certify_deploy_drivers"))
+    def deploy_drivers(self) -> dict[str, DeployDriver]:
+        """By name. Raises ConfigError for two of one name."""
+        return _by_name("deploy drivers", [(driver.name, driver) for driver in self._all("certify_deploy_drivers")])
 
     def plan_suites(self, config: Config, names: Sequence[str], base: Path) -> list[tuple[SuitePlan, dict[str, Any]]]:
         kinds = tuple(self.platform_kinds().values())
@@ -184,10 +189,6 @@ class Plugins:
 def _by_name(what: str, found: Iterable[tuple[str, T]]) -> dict[str, T]:
     named: dict[str, T] = {}
     for name, value in found:
-        if not name.isidentifier():
-            raise ConfigError(
-                f"an installed plugin brings {what} called {name!r}", "letters, digits and '_' make a name"
-            )
         if name in named:
             raise ConfigError(f"two installed plugins bring {what} called {name!r}", "uninstall one of them")
         named[name] = value

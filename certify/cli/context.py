@@ -32,7 +32,11 @@ class CommandLine:
     debug: bool
 
     def load(self) -> Config:
-        """certify.yaml. Raises ConfigError."""
+        """certify.yaml, read once: a command judges by the same all the while. Raises ConfigError."""
+        return self._config
+
+    @cached_property
+    def _config(self) -> Config:
         return self.plugins.config(self.config_path)
 
     @cached_property

@@ -251,7 +251,7 @@ def _ledger(config: Config) -> RolloutLedger:
 
 
 def _driver(plugins: Plugins, fleet: Fleet, config: Config) -> FleetDriver:
-    drivers = {driver.name: driver for driver in plugins.deploy_drivers()}
+    drivers = plugins.deploy_drivers()
     if fleet.driver not in drivers:
         raise UsageError(f"fleet {fleet.fleet}: no deploy driver {fleet.driver!r}", f"installed: {', '.join(drivers)}")
     return drivers[fleet.driver].bind(fleet, config)

@@ -181,7 +181,7 @@ def schema(settings: CommandLine, which: str) -> None:
     from certify.models import schema as schema_of
 
     plugins = settings.plugins
-    sections = {name: kind.settings for name, kind in plugins.platform_kinds().items()}
+    sections = plugins.platform_settings()
     print_json(schema_of(config_model(sections) if which == "certify.yaml" else fleet_model(plugins.fleet_settings())))
 
 

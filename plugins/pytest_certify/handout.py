@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from certify.config import Images
 from certify.errors import NotReadable
 from certify.images.files import ImageFiles
 from certify.nodes.facts import Facts
 from certify.nodes.node import Node
 from pytest_certify import collection
+from pytest_certify.context import Context
 from pytest_certify.pool import Booting, Key, NodePool
 from pytest_certify.targets import PlannedTarget
 from pytest_certify.terminal import Progress
@@ -21,10 +20,10 @@ from pytest_certify.terminal import Progress
 class Handout:
     """Hands out the nodes of a pool to one check after the other."""
 
-    def __init__(self, pool: NodePool, isolation: str, targets: Sequence[PlannedTarget], progress: Progress) -> None:
+    def __init__(self, pool: NodePool, context: Context, isolation: str, progress: Progress) -> None:
         self._pool = pool
+        self._context = context
         self._isolation = isolation
-        self._targets = targets
         self._progress = progress
         self._item: pytest.Item
         self._used: tuple[str, Node | None, int] = ("", None, 0)
@@ -55,16 +54,16 @@ class Handout:
         self._others.append(key)
         return self._wait(key, target, beside=self.key(self._item, target), **how)
 
-    def files_of(self, target: PlannedTarget, limits: Images) -> ImageFiles | None:
+    def files_of(self, target: PlannedTarget) -> ImageFiles | None:
         """The files of a target's image, read on this host; None for an image that only booting shows. Raises ImageError."""
         try:
-            return self._pool.files(target, limits).result()
+            return self._pool.files(target, self._context.config.images).result()
         except NotReadable:
             return None
 
     def first_target_of(self, target: PlannedTarget) -> PlannedTarget:
         """The target of the same candidate that this run names first."""
-        return next(t for t in self._targets if t.candidate.digest == target.candidate.digest)
+        return next(t for t in self._context.targets if t.candidate.digest == target.candidate.digest)
 
     def facts_of(self, target: PlannedTarget) -> Facts:
         """Facts of a target's shared node, gathered before any check; also after that node has gone. Raises NoVerdict."""

@@ -88,7 +88,7 @@ class CertifySession:
         self._colours = bool(reporter and reporter.hasmarkup)
         self._progress = terminal.Progress(reporter if self.recorder else None)
         isolation = self._config.option.isolation or "run"
-        self.nodes = Handout(self._pool, isolation, self.context.targets, self._progress)
+        self.nodes = Handout(self._pool, self.context, isolation, self._progress)
         distributes = self._config.pluginmanager.has_plugin("dsession")
         if not self._config.option.collectonly and not distributes:
             self._pool.prepare(self.context.targets)

@@ -115,9 +115,11 @@ def _first_for(candidate: Candidate, kinds: Mapping[str, PlatformKind]) -> str:
 def _driven(name: str, platforms: Sequence[Platform]) -> Platform:
     """The platform of that name whose driver certify.yaml asks for. Raises UsageError."""
     there = [platform for platform in platforms if platform.name == name]
-    for platform in there:
-        if platform.driver == platform.settings.driver:
-            return platform
+    meant = [platform for platform in there if platform.driver == platform.settings.driver]
+    if len(meant) > 1:
+        raise UsageError(f"two installed plugins drive {name} by {meant[0].driver!r}", "uninstall one of them")
+    if meant:
+        return meant[0]
     if not there:
         raise UsageError(f"platform {name}: its driver's libraries are not installed", "`certify doctor` says how")
     asked, drivers = there[0].settings.driver, ", ".join(platform.driver for platform in there)

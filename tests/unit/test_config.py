@@ -214,3 +214,10 @@ def test_every_setting_of_what_is_installed_says_what_it_is_for() -> None:
         for name, definition in msgspec.json.schema(model)["$defs"].items():
             for field, described in definition["properties"].items():
                 assert described.get("description"), f"{name}.{field}"
+
+
+@pytest.mark.parametrize("name", ["our-box", "health", "instances"])
+def test_a_plugins_section_takes_no_place_of_the_files_own(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, "fleet: web\ninstances: [{name: a}]\n")
+    with pytest.raises(ConfigError, match=f"a section called '{name}'"):
+        load_fleet(path, {name: Box()})

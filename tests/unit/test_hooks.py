@@ -50,3 +50,11 @@ def test_the_guide_names_every_hook() -> None:
     for name, function in hooks.items():
         arguments = ", ".join(list(inspect.signature(function).parameters)[1:])
         assert f"| `{name}({arguments})` |" in guide
+
+
+def test_two_deploy_drivers_of_one_name_are_a_mistake() -> None:
+    def certify_deploy_drivers() -> list[object]:
+        return [types.SimpleNamespace(name="docker")]
+
+    with pytest.raises(ConfigError, match="two installed plugins bring deploy drivers called 'docker'"):
+        Plugins([plugin("certify_deploy_drivers", certify_deploy_drivers)]).deploy_drivers()

@@ -350,3 +350,12 @@ def test_a_plugins_rule_can_only_deny() -> None:
     monday = NOW + timedelta(days=3)
     assert {rule.id: rule.status for rule in decide(good, wants=wants, now=monday).rules}["weekday"] == ALLOW
     assert not decide(wants=wants, now=monday).allow
+
+
+def test_a_plugins_rule_that_changes_the_evidence_comes_too_late() -> None:
+    def forgetful(policy: Policy, evidence: Evidence, now: datetime) -> Iterator[RuleResult]:
+        evidence.current.clear()
+        yield RuleResult("result:container", ALLOW, "all is well")
+
+    wants = policy_of(Config(product="app"), "staging", lock_of(), [forgetful])
+    assert "result:container" in denied(decide(certificate(check("test_a", "failed"), check("test_b")), wants=wants))

@@ -77,3 +77,9 @@ def test_a_check_is_called_the_same_from_one_build_to_the_next() -> None:
 def test_what_reports_show_of_a_target_is_no_address() -> None:
     [target] = choose([FakeSource()], [LocalPlatform()], KINDS, [])
     assert repr(target) == target.id == "app-container"
+
+
+def test_two_plugins_that_drive_one_platform_are_a_mistake() -> None:
+    """Whichever came first would boot, and evidence would name the other's driver."""
+    with pytest.raises(UsageError, match="two installed plugins drive container by 'fake'"):
+        choose([FakeSource()], [LocalPlatform(), LocalPlatform()], KINDS, [])
