@@ -321,3 +321,36 @@ def test_a_checks_history_goes_on_with_the_next_build(work: Workspace, engine: d
     engine.api.remove_image("certify-demo:next-build")
     assert found[0] == found[1]
     assert len(set(found[0])) == 2
+
+
+def test_what_fixtures_said_is_kept_and_secrets_in_it_are_shortened(work: Workspace) -> None:
+    work.write(
+        "test_f.py",
+        """
+import allure, pytest
+
+@pytest.fixture
+def breaks(node):
+    allure.attach("seen before it broke", "note", allure.attachment_type.TEXT)
+    raise RuntimeError("password=hunter2hunter2")
+
+@pytest.fixture
+def tidy():
+    yield
+    allure.attach("api_key: hunter2hunter2", "late", allure.attachment_type.CSV)
+
+def test_a(breaks): pass
+def test_b(tidy, node): allure.dynamic.description("password=hunter2hunter2")
+""",
+    )
+    assert work.pytest("--image", SCRATCH, "test_f.py").status == 1
+    results = (work.path / ".certify/runs/latest/allure-results").resolve()
+    containers = [json.loads(path.read_bytes()) for path in results.glob("*-container.json")]
+    assert all(container["children"] for container in containers)
+    steps = {step["name"]: step for c in containers for step in [*c.get("befores", []), *c.get("afters", [])]}
+    assert steps["breaks"]["status"] == "broken"
+    assert len(steps["breaks"]["attachments"]) == 1
+    [late] = [step for name, step in steps.items() if name.startswith("tidy::") and step.get("attachments")]
+    assert len(late["attachments"]) == 1
+    files = [path for path in results.parent.rglob("*") if path.is_file()]
+    assert [path for path in files if b"hunter2hunter2" in path.read_bytes()] == []
