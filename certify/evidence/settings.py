@@ -12,9 +12,13 @@ from certify.nodes.platform import PlatformSettings
 
 
 def deciding_settings(settings: PlatformSettings) -> dict[str, Any]:
-    """Name → value in force, as plain data; of settings that name a file the digest of its bytes, wherever it lies."""
+    """Name → value in force, as plain data; of settings that name a file the digest of its bytes, wherever it lies.
+
+    The driver is always one: where candidates are booted by another, other things are seen.
+    """
     values: dict[str, Any] = msgspec.to_builtins(settings)
-    return {name: _of_file(values[name]) if name in settings.FILES else values[name] for name in settings.DECIDING}
+    names = ("driver", *settings.DECIDING)
+    return {name: _of_file(values[name]) if name in settings.FILES else values[name] for name in names}
 
 
 def _of_file(path: str | None) -> str | None:

@@ -359,3 +359,16 @@ def test_a_plugins_rule_that_changes_the_evidence_comes_too_late() -> None:
 
     wants = policy_of(Config(product="app"), "staging", lock_of(), [forgetful])
     assert "result:container" in denied(decide(certificate(check("test_a", "failed"), check("test_b")), wants=wants))
+
+
+def test_a_container_that_another_driver_booted_is_not_what_the_lock_pins() -> None:
+    """A plugin may be let take part for a platform of its own; it does not thereby stand in for another's driver."""
+    wants = policy(msgspec.structs.replace(lock_of(), platforms={"container": {"driver": "docker"}}))
+    run = finished(plans=plans_for(*TWO))
+    booted_by = {
+        driver: msgspec.structs.replace(run.targets[0], driver=driver, settings={"driver": driver})
+        for driver in ("docker", "our_box")
+    }
+    found = {d: certificate_of(msgspec.structs.replace(run, targets=(t,)), 1) for d, t in booted_by.items()}
+    assert decide(found["docker"], wants=wants).allow
+    assert denied(decide(found["our_box"], wants=wants)) == {"settings:container"}
