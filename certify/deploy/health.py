@@ -12,6 +12,9 @@ from certify.config import Health
 from certify.errors import RolloutError
 from certify.models import seconds
 
+#: Why an instance is not steady whose engine keeps it going.
+AGAIN_AND_AGAIN = "it ends again and again, and is started anew each time"
+
 
 @dataclass(frozen=True)
 class Sight:
@@ -37,7 +40,7 @@ def steadily(look: Callable[[], Sight], digest: str) -> Callable[[], None]:
         if seen.ended:
             raise RolloutError(seen.ended)
         if seen.start != first.start:
-            raise RolloutError("it ends again and again, and is started anew each time")
+            raise RolloutError(AGAIN_AND_AGAIN)
 
     still_there()
     return still_there

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from certify.config import Config, Fleet, Instance
-from certify.deploy.health import Sight, ask, steadily, wait_healthy, watch
+from certify.deploy.health import AGAIN_AND_AGAIN, Sight, ask, steadily, wait_healthy, watch
 from certify.deploy.plan import PlannedInstance, Release
 from certify.errors import NodeLost, RolloutError
 from certify.images.candidate import Candidate, ImageSource
@@ -200,8 +200,9 @@ def _sight(details: dict[str, Any]) -> Sight:
     """What a container's details show. How often the engine has started it anew, and when last, tells its starts apart."""
     state = details["State"]
     ended = "" if state["Running"] else f"its process 1 has ended with exit code {state['ExitCode']}"
-    restarting = state["Restarting"]  # between two starts it has the old one's time
-    return Sight(details["Image"], ended, (details["RestartCount"], state["StartedAt"], restarting))
+    if state["Restarting"]:  # between two starts, which may be a minute apart, the engine says that it runs
+        ended = AGAIN_AND_AGAIN
+    return Sight(details["Image"], ended, (details["RestartCount"], state["StartedAt"]))
 
 
 def _own_health(details: dict[str, Any]) -> str:

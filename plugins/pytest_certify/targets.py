@@ -104,12 +104,11 @@ def _plain(text: str) -> str:
 
 def _first_for(candidate: Candidate, kinds: Mapping[str, PlatformKind]) -> str:
     """The platform that boots it when nobody names one. Raises UsageError."""
-    for kind in kinds.values():
-        if candidate.kind in kind.first_for:
-            return kind.name
-    raise UsageError(
-        f"{candidate.reference}: no platform boots {candidate.kind} images by itself", "name one: --platform"
-    )
+    first = [kind.name for kind in kinds.values() if candidate.kind in kind.first_for]
+    if len(first) == 1:
+        return first[0]
+    what = f"{' and '.join(first)} are both first for" if first else "no platform is first for"
+    raise UsageError(f"{candidate.reference}: {what} {candidate.kind} images", "name one: --platform")
 
 
 def _driven(name: str, platforms: Sequence[Platform]) -> Platform:

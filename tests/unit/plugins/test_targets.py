@@ -52,7 +52,7 @@ def test_a_platform_without_its_libraries_is_no_unknown_one() -> None:
 def test_an_image_that_no_platform_is_first_for_wants_one_named() -> None:
     source = FakeSource()
     source.candidate = replace(source.candidate, kind="tape")
-    with pytest.raises(UsageError, match="no platform boots tape images by itself"):
+    with pytest.raises(UsageError, match="no platform is first for tape images"):
         choose([source], [LocalPlatform()], KINDS, [])
     assert len(choose([source], [LocalPlatform()], KINDS, ["container"])) == 1
 
@@ -83,3 +83,8 @@ def test_two_plugins_that_drive_one_platform_are_a_mistake() -> None:
     """Whichever came first would boot, and evidence would name the other's driver."""
     with pytest.raises(UsageError, match="two installed plugins drive container by 'fake'"):
         choose([FakeSource()], [LocalPlatform(), LocalPlatform()], KINDS, [])
+
+
+def test_no_plugin_takes_the_place_of_the_platform_that_boots_first() -> None:
+    with pytest.raises(UsageError, match="container and moon are both first for oci images"):
+        choose([FakeSource()], [LocalPlatform()], {**KINDS, "moon": kind("moon", "oci")}, [])
