@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from allure_pytest.listener import AllureListener
 
 from certify.evidence.redact import may_hold_secrets, shortened, shortened_json
 
+#: What Allure names its files by (:mod:`allure_commons.model2`).
+_WRITTEN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-(result|container|globals|attachment)\.\w+")
 #: Attachments that no reader takes for text.
 _PICTURES = (".png", ".jpg", ".gif", ".bmp", ".tiff", ".mp4", ".ogg", ".webm", ".pdf", ".pcap")
 
@@ -80,6 +83,16 @@ def keep_results(config: pytest.Config, folder: Path) -> None:
     for plugin in (listener, results):
         allure_commons.plugin_manager.register(plugin)
         config.add_cleanup(_taking_away(plugin))
+
+
+def shorten_others(folder: Path) -> None:
+    """Shorten secrets in what others have written into ``folder`` by themselves: Allure's own files have none any more."""
+    for path in folder.iterdir():
+        if path.is_file() and not _WRITTEN.fullmatch(path.name):
+            written = path.read_bytes()
+            told = _attachment(written, path.name)
+            if told != written:
+                path.write_bytes(told)
 
 
 def _taking_away(plugin: object) -> Callable[[], None]:

@@ -19,7 +19,7 @@ from certify.nodes.kept import KeptNodes
 from certify.nodes.owner import this_process
 from pytest_certify import collection, outcomes, terminal
 from pytest_certify.allure_link import attach_console, attach_failure
-from pytest_certify.allure_results import keep_results
+from pytest_certify.allure_results import keep_results, shorten_others
 from pytest_certify.context import Context, prepare
 from pytest_certify.handout import Handout, has_own_node
 from pytest_certify.node_evidence import NodeEvidence
@@ -265,6 +265,7 @@ class CertifySession:
     def _finish(self, session: pytest.Session) -> None:
         assert self.recorder is not None
         self.recorder.notes += write_parity(self.context, self._pool.facts)
+        shorten_others(self._allure)
         if self._alluredir:
             shutil.copytree(self._allure, self._alluredir, dirs_exist_ok=True)
         session.exitstatus = self.recorder.finish(int(session.exitstatus), self._workers)

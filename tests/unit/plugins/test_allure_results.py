@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from allure_commons import model2
 
-from pytest_certify.allure_results import AllureResults
+from pytest_certify.allure_results import AllureResults, shorten_others
 
 SECRET = "ghp_" + "a1B2" * 9
 
@@ -71,3 +71,14 @@ def test_pictures_stay_as_they_are(results: AllureResults, tmp_path: Path) -> No
 def test_a_document_without_secrets_is_kept_as_it_was(results: AllureResults, tmp_path: Path) -> None:
     results.report_attached_data('{ "a":  1 }', "a.json")
     assert (tmp_path / "a.json").read_text() == '{ "a":  1 }'
+
+
+def test_what_others_write_beside_is_shortened_too(results: AllureResults, tmp_path: Path) -> None:
+    results.report_result(model2.TestResult(name="a", uuid="1"))
+    [ours] = tmp_path.iterdir()
+    before = ours.stat().st_mtime_ns
+    (tmp_path / "environment.properties").write_text(f"found={SECRET}\n")
+    (tmp_path / "mine-attachment.txt").write_text(SECRET)
+    shorten_others(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if SECRET in path.read_text()] == []
+    assert ours.stat().st_mtime_ns == before
